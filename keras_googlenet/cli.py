@@ -1,0 +1,109 @@
+"""What the scripts share: flags, a quiet start, and errors of the user as one sentence."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from keras_googlenet.errors import UserError
+
+USAGE_STATUS = 2  # as argparse's own
+INTERRUPTED_STATUS = 130  # as a shell's for Ctrl-C
+
+
+def parser(docstring: str) -> argparse.ArgumentParser:
+    """Returns a parser whose help is the script's docstring and shows every default."""
+    return argparse.ArgumentParser(description=docstring, formatter_class=_HelpFormatter)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves the docstring's lines as they are and adds the defaults that the help leaves out."""
+
+    def _get_help_string(self, action):
+        silent = (None, False, argparse.SUPPRESS)
+        if action.default in silent or "default" in action.help:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+def add_model(parser: argparse.ArgumentParser, several: bool = False):
+    """Adds MODEL and `--variant`, which `models.load` takes; `several` adds a list, `models`."""
+    parser.add_argument(
+        "models" if several else "model",
+        metavar="MODEL",
+        nargs="+" if several else None,
+        help="run directory, .keras file, or imagenet for published weights, downloaded once",
+    )
+    parser.add_argument(
+        "--variant",
+        help="whose published weights: paper, torchvision, slim or google (default: paper)",
+    )
+
+
+def positive(text: str) -> int:
+    """The type of a flag that counts something."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more; it is {number}")
+    return number
+
+
+def not_negative(text: str) -> float:
+    """The type of a flag that measures something."""
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more; it is {number}")
+    return number
+
+
+def run(main: Callable[[], None]):
+    """Runs a script's `main`, turning what the user got wrong into one line and status 2.
+
+    Args:
+        main: Parses the flags and does the work.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error), USAGE_STATUS)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", USAGE_STATUS)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED_STATUS)
+
+
+def start_tensorflow():
+    """Imports TensorFlow without the notes that its C++ part prints before it can be told not to.
+
+    Call it after the flags are parsed, so that `--help` and mistakes are answered at once.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow Datasets' notes to developers
+    with tempfile.TemporaryFile() as notes:
+        stderr = os.dup(2)
+        os.dup2(notes.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def note(text: str):
+    """Says on standard error what goes on; standard output is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail_if(errors: list[UserError]):
+    """Ends with status 2 and a line for each file that went wrong, after the others are done."""
+    if errors:
+        _fail("\n".join(map(str, errors)), USAGE_STATUS)
+
+
+def _fail(sentence: str, status: int):
+    print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,122 @@
+"""What several test files share; everything is small, and made once a session."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import contextlib
+import importlib.util
+import io
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+if importlib.util.find_spec("tensorflow_serving") is None:
+    collect_ignore_glob = ["serving_*.py"]  # parts of the loopback peer
+CLASSES = ("cross", "ring", "star")
+SERVED_LABELS = ["n02123045 tabby", "ring", "star", "cross"]
+
+
+def pytest_runtest_setup(item):
+    """Skips a test of a peer that is not installed."""
+    for mark in item.iter_markers("peers"):
+        for package in mark.args:
+            if importlib.util.find_spec(package) is None:
+                pytest.skip(f"{package} is not installed: see requirements-bench.txt, -serving.txt")
+
+
+class Outcome(NamedTuple):
+    """What a script did: exit status, standard output, standard error."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Runs a script of the project in this process, as its command line would."""
+
+    def run(name, *arguments):
+        out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+        sys.argv = [name, *map(str, arguments)]
+        status = 0
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                runpy.run_path(str(ROOT / name), run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code or 0
+        finally:
+            sys.argv = argv
+        return Outcome(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """Four pictures of 96 pixels with edges, colours and textures, float32 RGB in [0, 255]."""
+    from keras_googlenet.data import shapes
+
+    drawn = [shapes.draw(name, np.random.default_rng(7))[0] for name in shapes.CLASSES[:4]]
+    return np.stack([np.asarray(image.resize((96, 96)), "float32") for image in drawn])
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+    """A data set in folders: three classes, 8 training and 3 validation images of each."""
+    from keras_googlenet.data import shapes
+
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 8), ("val", 3)):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                generator = np.random.default_rng([len(split), index])
+                image, _ = shapes.draw(name, generator)
+                image.save(root / split / name / f"{index}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(run_script, image_folder, tmp_path_factory):
+    """A run directory after two short epochs on `image_folder`, and what train.py printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "pictures"
+    outcome = run_script("train.py", *small_run(image_folder, workdir))
+    assert outcome.status == 0, outcome.err
+    return workdir, outcome
+
+
+@pytest.fixture(scope="session")
+def serving_folder(tmp_path_factory):
+    """What export.py leaves after two exports of different networks, and the two networks."""
+    import keras
+
+    from keras_googlenet import exporting
+    from keras_googlenet.exporting import serving_files
+    from keras_googlenet.googlenet import GoogLeNet
+
+    folder = tmp_path_factory.mktemp("serving") / "googlenet"
+    networks = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        networks.append(GoogLeNet(classes=4, input_shape=(65, 65, 3), aux_heads=False))
+        exporting.export_saved_model(networks[-1], folder, SERVED_LABELS)
+    serving_files.write_serving_files(folder, batching=True)
+    return folder, networks
+
+
+def small_run(dataset, workdir, epochs=2):
+    """Flags of a run that takes seconds."""
+    flags = ["--dataset", dataset, "--workdir", workdir, "--epochs", epochs, "--recipe", "small"]
+    return [*flags, "--image-size", 65, "--batch-size", 8]
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())

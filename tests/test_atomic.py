@@ -1,0 +1,53 @@
+import pytest
+
+from keras_googlenet.atomic import replacing
+from keras_googlenet.errors import UserError
+
+
+def test_a_file_is_replaced_at_once(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    for content in ("old", "new"):
+        with replacing(path) as file:
+            file.write_text(content)
+            assert not path.exists() or path.read_text() == "old"
+        assert path.read_text() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with replacing(tmp_path / "versions" / "1") as folder:
+        folder.mkdir()
+        (folder / "a").write_text("")
+        assert not (tmp_path / "versions" / "1").exists()
+    assert (tmp_path / "versions" / "1" / "a").exists()
+
+
+def test_a_failure_leaves_everything_as_it_was(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as file:
+        file.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(KeyError), replacing(tmp_path / "new" / "file.txt"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_the_users_to_mend(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"file.txt cannot be written \(No space left on device\)"),
+        replacing(tmp_path / "file.txt"),
+        open("/dev/full", "w") as full,
+    ):
+        full.write("x")
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match="cannot be written"),
+        replacing(tmp_path / "file" / "x"),
+    ):
+        pass
