@@ -1,0 +1,231 @@
+"""What the numbers mean: the pixel values that go in and the classes that come out."""
+
+import difflib
+import functools
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_googlenet.errors import UserError
+
+_CAFFE_MEAN = (123.0, 117.0, 104.0)  # RGB; section 5: "mean subtraction"
+_SUBTRACT_DIVIDE = {
+    "paper": (_CAFFE_MEAN, 1.0),
+    "batchnorm": (_CAFFE_MEAN, 1.0),
+    "naive": (_CAFFE_MEAN, 1.0),
+    "torchvision": (127.5, 127.5),
+    "slim": (127.5, 127.5),
+    "google": (117.0, 1.0),
+}
+BACKGROUND = "background"  # class 0 of the 1001
+TOP = 5  # the benchmark's second metric: the label is among the five best
+GOOGLE_OUTPUTS = 1008  # class 0 and the last seven of Google's network stand for nothing
+
+
+class Prediction(NamedTuple):
+    """A class with its score; `wnid` is empty outside ImageNet, `index` `None` if unknown."""
+
+    index: int | None
+    wnid: str
+    name: str
+    score: float
+
+
+def preprocess_input(x, variant: str = "paper"):
+    """Turns RGB pixels into what the network of a variant was made for.
+
+    Args:
+        x: `(..., 3)` RGB in [0, 255], an array or tensor of any backend; integers are taken for
+            NumPy arrays only.
+        variant: A variant of `GoogLeNet`.
+
+    Returns:
+        Float array or tensor of the same shape: minus the mean (123, 117, 104) for "paper",
+        "batchnorm" and "naive", in [-1, 1] for "torchvision" and "slim", minus 117 for "google".
+
+    Raises:
+        ValueError: If `variant` is unknown.
+
+    Example:
+    >>> preprocess_input(np.full((1, 1, 3), 255, "uint8"), "slim").tolist()
+    [[[1.0, 1.0, 1.0]]]
+    """
+    if variant not in _SUBTRACT_DIVIDE:
+        raise ValueError(
+            f"`variant` must be one of {list(_SUBTRACT_DIVIDE)}. Received: {variant=}."
+        )
+    subtract, divide = _SUBTRACT_DIVIDE[variant]
+    if isinstance(x, np.ndarray):
+        x = x.astype("float32", copy=False)
+    centred = x - np.asarray(subtract, "float32")
+    return centred if divide == 1.0 else centred / divide
+
+
+@functools.cache
+def imagenet_labels() -> tuple[str, ...]:
+    """Returns the 1000 classes of ILSVRC 2012 in the order of their wnids, each `wnid name`.
+
+    Example:
+    >>> imagenet_labels()[281]
+    'n02123045 tabby'
+    """
+    return _lines("imagenet_classes.txt")
+
+
+@functools.cache
+def google_labels() -> tuple[str, ...]:
+    """Returns the 1008 outputs of Google's network, whose order is ILSVRC 2012's own numbering.
+
+    Source: imagenet_comp_graph_label_strings.txt of inception5h.zip, which numbers the classes as
+    ILSVRC's development kit (ILSVRC2012_ID) does; output 0 is `dummy` there, and the last seven
+    have no name.
+
+    Example:
+    >>> google_labels()[174]
+    'n02123045 tabby'
+    """
+    named = {label.partition(" ")[0]: label for label in imagenet_labels()}
+    ordered = [named[wnid] for wnid in _lines("imagenet_google_order.txt")]
+    unused = [f"unused_{index}" for index in range(1 + len(ordered), GOOGLE_OUTPUTS)]
+    return ("dummy", *ordered, *unused)
+
+
+def imagenet_columns(classes: int) -> list[int]:
+    """Finds the 1000 classes among the outputs of a published head.
+
+    Args:
+        classes: Outputs of the head: 1000, 1001 or 1008.
+
+    Returns:
+        Output of each class of `imagenet_labels`.
+
+    Example:
+    >>> imagenet_columns(1001)[281]
+    282
+    """
+    column = {label: index for index, label in enumerate(default_labels(classes))}
+    return [column[label] for label in imagenet_labels()]
+
+
+def _lines(name: str) -> tuple[str, ...]:
+    file = resources.files("keras_googlenet") / name
+    return tuple(file.read_text(encoding="utf-8").splitlines())
+
+
+def default_labels(classes: int) -> list[str]:
+    """Returns what a head's outputs are called when nothing says so.
+
+    Args:
+        classes: Outputs of the head.
+
+    Returns:
+        ImageNet's classes for 1000, the same behind a background class for 1001, in Google's
+        order for 1008, otherwise `class_0`, `class_1`, ….
+    """
+    if classes == 1000:
+        return list(imagenet_labels())
+    if classes == 1001:
+        return [BACKGROUND, *imagenet_labels()]
+    if classes == GOOGLE_OUTPUTS:
+        return list(google_labels())
+    return [f"class_{index}" for index in range(classes)]
+
+
+def labels_path(file: Path) -> Path:
+    """Returns where the labels of a file stand: `<name>.labels.txt` beside it."""
+    return file.with_name(f"{file.stem}.labels.txt")
+
+
+def write_labels(file: Path, labels: Iterable[str]):
+    """Writes one label a line."""
+    file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+
+
+def read_labels(file: Path) -> list[str]:
+    """Reads one label a line."""
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """Splits `wnid name` into its parts; without a wnid the first part is empty.
+
+    Example:
+    >>> split_label("n02123045 tabby")
+    ('n02123045', 'tabby')
+    """
+    wnid, _, name = label.partition(" ")
+    is_wnid = len(wnid) == 9 and wnid[0] == "n" and wnid[1:].isdecimal()
+    return (wnid, name or wnid) if is_wnid else ("", label)
+
+
+def find_class(text: str, labels: Sequence[str]) -> int:
+    """Finds a class by what a person would call it.
+
+    Args:
+        text: A name (any case, blanks or underscores), a wnid, a whole label, or a number.
+        labels: Names in the order of the outputs, each `name` or `wnid name`.
+
+    Returns:
+        Number of the first class that fits.
+
+    Raises:
+        UserError: If none does; it names those that come nearest.
+
+    Example:
+    >>> find_class("egyptian cat", imagenet_labels()), find_class("n02123045", imagenet_labels())
+    (285, 281)
+    """
+    wanted = _plain(text)
+    names = [_plain(split_label(label)[1]) for label in labels]
+    for column in (names, [split_label(label)[0] for label in labels], list(map(_plain, labels))):
+        if wanted in column:
+            return column.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(labels):
+        return int(wanted)
+    near = [name for name in names if wanted in name.split()]
+    near += difflib.get_close_matches(wanted, names, 5)
+    shown = [split_label(labels[names.index(name)])[1] for name in dict.fromkeys(near)]
+    hint = f"the nearest are {', '.join(shown[:5])}" if shown else f"the first is {labels[0]}"
+    raise UserError(f"there is no class {text!r} among the {len(labels)}; {hint}.")
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def decode_predictions(p, top: int = TOP, labels=None) -> list[list[Prediction]]:
+    """Names the best classes of each row of probabilities.
+
+    Args:
+        p: `(n, classes)` scores, an array or tensor.
+        top: Classes to name; all, if there are fewer.
+        labels: Names in the order of the outputs; those of `default_labels` when not given.
+
+    Returns:
+        For each row its `Prediction`s, the best first.
+
+    Raises:
+        ValueError: If `p` is not two-dimensional or `labels` has another length.
+
+    Example:
+    >>> decode_predictions(np.eye(1000)[[281]], top=1)[0][0].name
+    'tabby'
+    """
+    p = np.asarray(p)
+    if p.ndim != 2:
+        raise ValueError(f"`p` must be (n, classes). Received: p of shape {p.shape}.")
+    labels = default_labels(p.shape[1]) if labels is None else labels
+    if len(labels) != p.shape[1]:
+        raise ValueError(
+            f"`labels` must name every column of `p`. Received: {len(labels)} labels, "
+            f"p of shape {p.shape}."
+        )
+    return [_best(row, top, labels) for row in p]
+
+
+def _best(row, top: int, labels) -> list[Prediction]:
+    order = np.argsort(-row, kind="stable")[:top]
+    return [Prediction(int(i), *split_label(labels[i]), float(row[i])) for i in order]

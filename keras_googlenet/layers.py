@@ -1,0 +1,71 @@
+"""The one layer of GoogLeNet that Keras lacks."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_googlenet")
+class LocalResponseNormalization(keras.layers.Layer):
+    """Divides each activation by the energy of its neighbouring channels.
+
+    `y[c] = x[c] / (bias + alpha * sum(x[c - depth_radius : c + depth_radius + 1] ** 2)) ** beta`
+
+    The sum over neighbours is a 1x1 convolution with a fixed banded kernel, so that no backend
+    needs a special kernel for it, and it is computed in float32 whatever the dtype policy.
+
+    Args:
+        depth_radius: Channels on each side that take part; the window is `2 * depth_radius + 1`.
+        bias: Offset that keeps the divisor away from zero.
+        alpha: Weight of the sum of squares. Caffe's `alpha` is this one times the window.
+        beta: Exponent of the divisor.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input and output shape: `(n, height, width, channels)`.
+
+    Source: Krizhevsky et al. 2012, section 3.3. The defaults are those of BVLC GoogLeNet
+    (`local_size: 5, alpha: 0.0001, beta: 0.75`); the paper prints none.
+
+    Example:
+    >>> LocalResponseNormalization()(np.ones((1, 2, 2, 8), "float32")).shape
+    TensorShape([1, 2, 2, 8])
+    """
+
+    def __init__(self, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75, **kwargs):
+        super().__init__(**kwargs)
+        self.depth_radius = depth_radius
+        self.bias = bias
+        self.alpha = alpha
+        self.beta = beta
+
+    def build(self, input_shape):
+        """Makes the banded kernel `(1, 1, channels, channels)`; there is nothing to train."""
+        channel = np.arange(input_shape[-1])
+        neighbours = np.abs(channel[:, None] - channel[None, :]) <= self.depth_radius
+        self.band = np.asarray(self.alpha * neighbours, "float32")[None, None]
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """Returns `inputs` normalised, in the dtype that they came in."""
+        x = ops.cast(inputs, "float32")
+        energy = self.bias + ops.conv(ops.square(x), self.band, data_format="channels_last")
+        return ops.cast(x * _inverse_power(energy, self.beta), inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Returns `input_shape`."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the arguments that make an equal layer."""
+        own = {name: getattr(self, name) for name in ("depth_radius", "bias", "alpha", "beta")}
+        return super().get_config() | own
+
+
+def _inverse_power(x, beta):
+    """Returns `x ** -beta`; the two exponents in use need square roots only."""
+    if beta == 0.5:
+        return ops.rsqrt(x)
+    if beta == 0.75:
+        root = ops.rsqrt(x)
+        return root * ops.sqrt(root)
+    return ops.power(x, -beta)

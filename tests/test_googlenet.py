@@ -1,0 +1,367 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from keras_googlenet.googlenet import (
+    HEADS,
+    TABLE_1,
+    VARIANTS,
+    GoogLeNet,
+    inference_model,
+    variant_of,
+)
+from keras_googlenet.layers import LocalResponseNormalization
+
+# Trainable parameters of the main network and with both heads, multiply-adds of the main network
+# for 224 x 224 pixels: arithmetic on Table 1 and on the publishers' definitions.
+PUBLISHED = {
+    "paper": (1000, 6_998_552, 13_378_280, 1_582_671_872),
+    "batchnorm": (1000, 7_005_832, 13_385_816, 1_582_671_872),
+    "naive": (1000, 97_526_008, 104_274_376, 12_568_061_056),
+    "torchvision": (1000, 6_624_904, 13_004_888, 1_498_376_192),
+    "slim": (1001, 6_618_649, None, None),
+    "google": (1008, 7_066_380, 13_461_996, 1_584_881_536),
+}
+
+# Stage: output shape, parameters and multiply-adds of the variant "paper".
+STAGES = {
+    "conv1": ("conv1_7x7_s2", (112, 112, 64), 9_472, 118_013_952),
+    "conv2": ("conv2_3x3", (56, 56, 192), 114_944, 359_661_568),
+    "inception_3a": ("inception_3a_output", (28, 28, 256), 163_696, 128_049_152),
+    "inception_3b": ("inception_3b_output", (28, 28, 480), 388_736, 304_267_264),
+    "inception_4a": ("inception_4a_output", (14, 14, 512), 376_176, 73_608_192),
+    "inception_4b": ("inception_4b_output", (14, 14, 512), 449_160, 87_908_352),
+    "inception_4c": ("inception_4c_output", (14, 14, 512), 510_104, 99_850_240),
+    "inception_4d": ("inception_4d_output", (14, 14, 528), 605_376, 118_515_712),
+    "inception_4e": ("inception_4e_output", (14, 14, 832), 868_352, 169_996_288),
+    "inception_5a": ("inception_5a_output", (7, 7, 832), 1_043_456, 51_079_168),
+    "inception_5b": ("inception_5b_output", (7, 7, 1024), 1_444_080, 70_697_984),
+    "main": ("main", (1000,), 1_025_000, 1_024_000),
+    "aux1": ("aux1", (1000,), 3_188_840, 4_169_728),
+    "aux2": ("aux2", (1000,), 3_190_888, 4_202_496),
+}
+POOLS = {
+    "pool1_3x3_s2": (56, 56, 64),
+    "pool2_3x3_s2": (28, 28, 192),
+    "pool3_3x3_s2": (14, 14, 480),
+    "pool4_3x3_s2": (7, 7, 832),
+    "pool5": (1024,),
+    "aux1_pool": (4, 4, 512),
+    "aux2_pool": (4, 4, 528),
+}
+BACKEND_TOLERANCE = 1e-4
+NUMPY_TOLERANCE = 1e-4  # on logits of size 1; float32 against float64
+
+
+def multiply_adds(layer):
+    if isinstance(layer, keras.layers.Conv2D):
+        positions = np.prod(layer.output.shape[1:3])
+        return int(positions * np.prod(layer.kernel.shape))
+    if isinstance(layer, keras.layers.Dense):
+        return int(np.prod(layer.kernel.shape))
+    return 0
+
+
+def trainable(layers):
+    return sum(int(np.prod(w.shape)) for layer in layers for w in layer.trainable_weights)
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    return {name: GoogLeNet(variant=name, classes=PUBLISHED[name][0]) for name in VARIANTS}
+
+
+@pytest.fixture(scope="module")
+def small_paper():
+    """The paper's network at 65 pixels, logits out, with weights that no symmetry protects."""
+    keras.utils.set_random_seed(3)
+    return GoogLeNet(classes=10, input_shape=(65, 65, 3), classifier_activation=None)
+
+
+@pytest.fixture(scope="module")
+def images(photographs):
+    return photographs[:2, :65, :65] - np.float32([123, 117, 104])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameters_and_multiply_adds(full_size, variant):
+    model = full_size[variant]
+    main = inference_model(model)
+    _, main_parameters, all_parameters, operations = PUBLISHED[variant]
+    assert trainable(main.layers) == main_parameters
+    if all_parameters:
+        assert trainable(model.layers) == all_parameters
+    if operations:
+        assert sum(map(multiply_adds, main.layers)) == operations
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_of_table_1(full_size, stage):
+    model = full_size["paper"]
+    last, shape, parameters, operations = STAGES[stage]
+    layers = [layer for layer in model.layers if re.match(rf"{stage}(_|$)", layer.name)]
+    assert model.get_layer(last).output.shape[1:] == shape
+    assert trainable(layers) == parameters
+    assert sum(map(multiply_adds, layers)) == operations
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_pool_shapes(full_size, pool):
+    assert full_size["paper"].get_layer(pool).output.shape[1:] == POOLS[pool]
+
+
+def test_batch_norm_has_two_statistics_a_channel(full_size):
+    main = inference_model(full_size["batchnorm"])
+    assert main.count_params() - trainable(main.layers) == 14_560
+
+
+def test_naive_module_costs_what_the_reductions_save(full_size):
+    naive, paper = (inference_model(full_size[name]) for name in ("naive", "paper"))
+    assert naive.get_layer("inception_5b_output").output.shape[-1] == 4944
+    ratio = sum(map(multiply_adds, naive.layers)) / sum(map(multiply_adds, paper.layers))
+    assert round(ratio, 2) == 7.94
+    extra = re.compile(r"inception_.*(reduce|proj)")
+    assert sum(bool(extra.match(layer.name)) for layer in paper.layers) == 9 * 3 * 2  # with ReLU
+    assert not any(extra.match(layer.name) for layer in naive.layers)
+
+
+def test_google_differs_from_the_table_in_two_widths(full_size):
+    model = full_size["google"]
+    assert model.get_layer("inception_4a_output").output.shape[-1] == 508
+    assert model.get_layer("inception_5a_5x5_reduce").filters == 48
+    assert model.get_layer("pool1_norm1").get_config()["depth_radius"] == 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_layer_has_a_name_that_exports(full_size, variant):
+    names = [layer.name for layer in full_size[variant].layers]
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names)
+    automatic = re.compile(r"(conv2d|dense|re_lu|concatenate|input_layer|flatten|dropout_\d)")
+    assert not [name for name in names if automatic.match(name)]
+    assert names[0] == "image"
+    assert full_size[variant].output_names == list(HEADS)
+
+
+def test_inception_module_equals_numpy(small_paper):
+    x = np.random.default_rng(0).normal(size=(2, 9, 9, 192)).astype("float32")
+    module = keras.Model(
+        small_paper.get_layer("pool2_3x3_s2").output,
+        small_paper.get_layer("inception_3a_output").output,
+    )
+    expected = reference.inception(
+        x.astype("float64"), reference.weights_of(small_paper), "inception_3a"
+    )
+    np.testing.assert_allclose(module.predict_on_batch(x), expected, atol=1e-4)
+    assert expected.std() > 0.1
+
+
+def test_aux_head_equals_numpy(small_paper):
+    tap = small_paper.get_layer("inception_4d_output").output
+    x = np.random.default_rng(0).normal(size=(2, *tap.shape[1:])).astype("float32")
+    head = keras.Model(tap, small_paper.get_layer("aux2").output)
+    expected = reference.aux_logits(x.astype("float64"), reference.weights_of(small_paper), "aux2")
+    np.testing.assert_allclose(head.predict_on_batch(x), expected, atol=1e-4)
+    assert expected.std() > 0.01
+
+
+def test_whole_network_equals_numpy(small_paper, images):
+    ours = small_paper.predict_on_batch(images)
+    expected = reference.googlenet_logits(
+        images.astype("float64"), reference.weights_of(small_paper)
+    )
+    for head, got, want in zip(HEADS, ours, expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=NUMPY_TOLERANCE, err_msg=head)
+        assert np.abs(want[0] - want[1]).max() > 100 * NUMPY_TOLERANCE  # pixels decide
+
+
+def test_every_weight_receives_a_gradient(images):
+    import tensorflow as tf
+
+    for variant in VARIANTS:
+        model = GoogLeNet(
+            classes=10, input_shape=(65, 65, 3), variant=variant, classifier_activation=None
+        )
+        with tf.GradientTape() as tape:
+            outputs = model(images, training=True)
+            loss = tf.add_n([tf.reduce_sum(output**2) for output in outputs])
+        gradients = tape.gradient(loss, model.trainable_weights)
+        for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+            assert gradient is not None and np.abs(gradient).max() > 0, (variant, weight.path)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_survives_saving(variant, images, tmp_path):
+    model = GoogLeNet(classes=10, input_shape=(65, 65, 3), variant=variant)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert variant_of(again) == variant
+    for ours, theirs in zip(
+        model.predict_on_batch(images), again.predict_on_batch(images), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_weights_from_a_file(suffix, images, tmp_path):
+    def build(**weights):
+        return GoogLeNet(classes=10, input_shape=(65, 65, 3), **weights)
+
+    model = build()
+    path = tmp_path / f"model{suffix}"
+    (model.save if suffix == ".keras" else model.save_weights)(path)
+    again = build(weights=str(path))
+    np.testing.assert_array_equal(
+        model.predict_on_batch(images)[0], again.predict_on_batch(images)[0]
+    )
+
+
+def test_inference_model_shares_the_main_head(small_paper, images):
+    main = inference_model(small_paper)
+    np.testing.assert_allclose(
+        main.predict_on_batch(images), small_paper.predict_on_batch(images)[0], rtol=1e-5
+    )
+    assert main.get_layer("main") is small_paper.get_layer("main")
+    assert not any(layer.name.startswith("aux") for layer in main.layers)
+    assert inference_model(main) is main
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variant_is_recognised(variant):
+    model = GoogLeNet(variant=variant, classes=10, input_shape=(65, 65, 3))
+    assert variant_of(model) == variant
+    assert variant_of(inference_model(model)) == variant
+    assert variant_of(keras.models.clone_model(model)) == variant
+    assert variant_of(GoogLeNet(variant=variant, include_top=False)) == variant
+
+
+def test_variant_of_something_else():
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="must be a GoogLeNet"):
+        variant_of(other)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "shape"), [(None, (3, 3, 1024)), ("avg", (1024,)), ("max", (1024,))]
+)
+def test_without_top(pooling, shape):
+    model = GoogLeNet(include_top=False, pooling=pooling, input_shape=(65, 65, 3))
+    assert model.output.shape[1:] == shape
+
+
+def test_open_size_without_auxiliary_heads():
+    model = GoogLeNet(input_shape=(None, None, 3), aux_heads=False, classes=4)
+    for size in (32, 65, 100):
+        assert model(np.zeros((1, size, size, 3), "float32")).shape == (1, 4)
+
+
+@pytest.mark.parametrize("size", [65, 96, 225, 512])
+@pytest.mark.parametrize("variant", ["paper", "torchvision"])
+def test_sizes(size, variant):
+    model = GoogLeNet(input_shape=(size, size, 3), classes=7, variant=variant)
+    halved = size
+    for _ in range(5):
+        halved = -(-halved // 2)
+    assert model.get_layer("inception_5b_output").output.shape[1:3] == (halved, halved)
+    assert [tuple(output.shape) for output in model.outputs] == [(None, 7)] * 3
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels(channels):
+    model = GoogLeNet(input_shape=(65, 65, channels), classes=10)
+    assert model.get_layer("conv1_7x7_s2").kernel.shape == (7, 7, channels, 64)
+    x = np.random.default_rng(0).normal(0, 50, (1, 65, 65, channels)).astype("float32")
+    assert np.isfinite(model.predict_on_batch(x)[0]).all()
+
+
+def test_one_class():
+    model = GoogLeNet(classes=1, classifier_activation="sigmoid", input_shape=(65, 65, 3))
+    scores = model.predict_on_batch(np.zeros((1, 65, 65, 3)))
+    assert all(0 < score < 1 for score in np.ravel(scores))
+
+
+def test_input_tensor():
+    image = keras.Input((65, 65, 3), name="photograph")
+    model = GoogLeNet(input_tensor=keras.layers.Rescaling(2.0)(image), classes=10)
+    assert model.inputs[0] is image
+    assert model.layers[1].name.startswith("rescaling")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
+def test_dtype_policies(policy, images):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(3)
+        model = GoogLeNet(classes=10, input_shape=(65, 65, 3))
+        probabilities = np.asarray(model.predict_on_batch(images)[0])
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert probabilities.dtype == "float32"  # the heads stay exact
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 0
+
+
+def test_initialisers_are_those_of_bvlc(full_size):
+    model = full_size["paper"]
+    kernel = np.asarray(model.get_layer("inception_3b_3x3").kernel)
+    limit = np.sqrt(3 / (3 * 3 * 128))  # Caffe's xavier: U(+-sqrt(3 / fan in))
+    assert 0.99 * limit < np.abs(kernel).max() < 1.00001 * limit
+    np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.01)
+    biases = {
+        layer.name: set(np.asarray(layer.bias).tolist())
+        for layer in model.layers
+        if getattr(layer, "bias", None) is not None
+        and not isinstance(layer, LocalResponseNormalization)
+    }
+    assert len(biases) == 57 + 7
+    for name, values in biases.items():
+        assert values == ({0.0} if name in HEADS else {np.float32(0.2).item()}), name
+
+
+def test_dropout_rates():
+    model = GoogLeNet(dropout=0.1, aux_dropout=0.7)
+    assert [model.get_layer(name).rate for name in ("dropout", "aux1_dropout", "aux2_dropout")] == [
+        0.1,
+        0.7,
+        0.7,
+    ]
+
+
+def test_every_pixel_counts_in_the_stem():
+    # Caffe pads 3 on each side of 224; "same" pads 2 and 3, which shifts every window by one.
+    symmetric, same = (GoogLeNet(variant=name, aux_heads=False) for name in ("paper", "google"))
+    assert symmetric.get_layer("conv1_pad").padding == ((3, 3), (3, 3))
+    assert "conv1_pad" not in {layer.name for layer in same.layers}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": (48, 48, 3)}, r"at least 65x65 with `aux_heads=True`.*\(48, 48, 3\)"),
+        ({"input_shape": (31, 64, 3), "aux_heads": False}, r"at least 32x32.*\(31, 64, 3\)"),
+        ({"input_shape": (None, None, 3)}, "must be fixed with `aux_heads=True`"),
+        ({"input_shape": (65, 65)}, r"\(height, width, channels\)"),
+        ({"classes": 1}, 'classifier_activation="sigmoid"'),
+        ({"classes": 0}, "positive integer.*classes=0"),
+        ({"variant": "v3"}, "must be one of.*'paper'.*variant='v3'"),
+        ({"pooling": "avg"}, "`pooling` is for `include_top=False`"),
+        ({"pooling": "sum", "include_top": False}, "pooling='sum'"),
+        ({"weights": "caffe.bin"}, "weights='caffe.bin'"),
+        ({"input_tensor": np.zeros((1, 65, 65, 3))}, "must be a Keras tensor.*ndarray"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GoogLeNet(**arguments)
+
+
+def test_input_shape_must_be_that_of_input_tensor():
+    with pytest.raises(ValueError, match="must be that of `input_tensor`"):
+        GoogLeNet(input_tensor=keras.Input((65, 65, 3)), input_shape=(96, 96, 3))
+
+
+def test_table_is_the_papers():
+    assert {name: tuple(widths) for name, widths in TABLE_1.items()} == reference.INCEPTION

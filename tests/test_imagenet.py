@@ -1,0 +1,130 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.googlenet import VARIANTS
+from keras_googlenet.imagenet import (
+    decode_predictions,
+    default_labels,
+    find_class,
+    google_labels,
+    imagenet_columns,
+    imagenet_labels,
+    preprocess_input,
+    split_label,
+)
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("paper", (132, -17, -94)),
+        ("batchnorm", (132, -17, -94)),
+        ("naive", (132, -17, -94)),
+        ("torchvision", (1, -55 / 255, -235 / 255)),
+        ("slim", (1, -55 / 255, -235 / 255)),
+        ("google", (138, -17, -107)),
+    ],
+)
+def test_preprocessing_by_arithmetic(variant, expected):
+    orange = np.array([[[255, 100, 10]]], "uint8")
+    np.testing.assert_allclose(preprocess_input(orange, variant)[0, 0], expected, atol=1e-6)
+
+
+def test_preprocessing_takes_tensors():
+    import tensorflow as tf
+
+    x = np.random.default_rng(0).uniform(0, 255, (2, 3, 3, 3)).astype("float32")
+    for variant in VARIANTS:
+        tensor = preprocess_input(tf.constant(x), variant)
+        np.testing.assert_allclose(tensor, preprocess_input(x, variant), atol=1e-6)
+
+
+def test_unknown_variant():
+    with pytest.raises(ValueError, match="must be one of.*variant='v3'"):
+        preprocess_input(np.zeros((1, 1, 3)), "v3")
+
+
+def test_classes_are_in_the_order_of_tensorflow_datasets():
+    folder = Path(tfds.__file__).parent / "datasets" / "imagenet2012"
+    wnids = (folder / "labels.txt").read_text().split()
+    assert [split_label(label)[0] for label in imagenet_labels()] == wnids
+    assert wnids == sorted(wnids)
+    names = [split_label(label)[1] for label in imagenet_labels()]
+    assert len(set(names)) == 1000
+    # spot checks against ILSVRC 2012's own numbering
+    known = {0: "tench", 1: "goldfish", 281: "tabby", 309: "bee", 310: "ant", 999: "toilet tissue"}
+    assert {index: names[index] for index in known} == known
+
+
+@pytest.mark.parametrize(
+    ("classes", "index", "label"),
+    [
+        (1000, 281, "n02123045 tabby"),
+        (1001, 282, "n02123045 tabby"),
+        (1008, 174, "n02123045 tabby"),
+        (7, 6, "class_6"),
+    ],
+)
+def test_default_labels(classes, index, label):
+    labels = default_labels(classes)
+    assert len(labels) == classes
+    assert labels[index] == label
+
+
+def test_googles_order_is_googles_file():
+    # Its own file gives names only, two of them twice; four are longer or shorter than ours.
+    names = [split_label(label)[1] for label in google_labels()[:1001]]
+    theirs = {
+        "crane bird": "crane",
+        "cannon": "cannon [ground]",
+        "teddy": "teddy bear",
+        "maillot tank suit": "maillot",
+    }
+    text = "\n".join(theirs.get(name, name) for name in names)
+    digest = "da2a31ecfe9f212ae8dd07379b11a74cb2d7a110eba12c5fc8c862a65b8e6606"  # of the published
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    # ILSVRC's numbering (map_clsloc.txt of its kit) tells the two that share a name apart
+    numbers = {"n02012849": 429, "n03126707": 545, "n03710637": 782, "n03710721": 977}
+    for wnid, number in numbers.items():
+        assert google_labels()[number].startswith(wnid)
+
+
+@pytest.mark.parametrize("classes", [1000, 1001, 1008])
+def test_columns_of_the_classes(classes):
+    labels, columns = default_labels(classes), imagenet_columns(classes)
+    assert [labels[column] for column in columns] == list(imagenet_labels())
+
+
+def test_decode_predictions_orders_and_names():
+    scores = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]])
+    rows = decode_predictions(scores, top=2, labels=["cat", "n00000001 dog", "two words"])
+    assert rows[0] == [(1, "n00000001", "dog", 0.6), (2, "", "two words", 0.3)]
+    assert [prediction.name for prediction in rows[1]] == ["cat", "two words"]
+
+
+def test_decode_predictions_names_all_if_there_are_fewer():
+    assert len(decode_predictions(np.ones((1, 3)), top=5)[0]) == 3
+
+
+def test_decode_predictions_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"must be \(n, classes\).*\(3,\)"):
+        decode_predictions(np.zeros(3))
+    with pytest.raises(ValueError, match="2 labels"):
+        decode_predictions(np.zeros((1, 3)), labels=["a", "b"])
+
+
+def test_classes_are_found_by_what_people_call_them():
+    labels = ["n01440764 tench", "n02124075 Egyptian cat", "n02123394 Persian cat", "7"]
+    for text in ("Egyptian cat", "egyptian_cat", " EGYPTIAN  cat", "n02124075", "1"):
+        assert find_class(text, labels) == 1
+    assert find_class("n02124075 Egyptian cat", labels) == 1
+    assert find_class("7", labels) == 3  # a name goes before a number
+    with pytest.raises(UserError, match="'cat' among the 4; the nearest are Egyptian cat, Persian"):
+        find_class("cat", labels)
+    with pytest.raises(UserError, match="the first is n01440764 tench"):
+        find_class("99", labels)

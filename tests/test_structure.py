@@ -1,0 +1,108 @@
+"""The rules of the house: who may import whom, and what importing costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "keras_googlenet"
+FREE = {"errors", "atomic"}  # about files and mistakes, not about networks: anyone may use them
+MAY_IMPORT = {
+    "__init__": set(),
+    "atomic": set(),
+    "errors": set(),
+    "cli": set(),
+    "layers": set(),
+    "imagenet": set(),
+    "data.headers": set(),
+    "data.preprocessing": {"data.headers"},
+    "googlenet": {"layers"},
+    "models": {"googlenet", "imagenet", "weights"},
+    "weights": {"weights", "googlenet", "imagenet"},
+    "data": {"data", "imagenet"},
+    "training": {"training", "data", "googlenet", "imagenet"},
+    "evaluation": {"evaluation", "data", "googlenet", "imagenet"},
+    # layers: the constants of local response normalisation, which the optimised graph repeats
+    "exporting": {"exporting", "data.preprocessing", "googlenet", "imagenet", "layers"},
+    "serving": {"imagenet"},
+    "explaining": {"explaining", "data.preprocessing", "googlenet", "imagenet"},
+}
+INSIDE_A_FUNCTION = {("googlenet", "weights")}  # the one exception: for weights="imagenet" only
+KERAS_ONLY = {"googlenet", "layers", "imagenet"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__") or "__init__", path
+
+
+def imported(path, only_at_the_top=False):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if only_at_the_top else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def allowed(name):
+    """The rule of the module itself, otherwise that of its folder."""
+    return MAY_IMPORT[name] if name in MAY_IMPORT else MAY_IMPORT[name.partition(".")[0]]
+
+
+@pytest.mark.parametrize(("name", "path"), modules())
+def test_imports_follow_the_rules(name, path):
+    siblings = {target for target, _ in modules()}
+    for target in imported(path):
+        if not target.startswith("keras_googlenet."):
+            continue
+        target = target.removeprefix("keras_googlenet.")
+        target = target if target in siblings else target.rpartition(".")[0]
+        if (name, target.partition(".")[0]) in INSIDE_A_FUNCTION:
+            top = imported(path, only_at_the_top=True)
+            assert not any(found.startswith(f"keras_googlenet.{target}") for found in top)
+            continue
+        may = allowed(name) | FREE
+        assert target in may or target.partition(".")[0] in may, f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("name", sorted(KERAS_ONLY))
+def test_the_network_needs_keras_only(name):
+    roots = {target.partition(".")[0] for target in imported(PACKAGE / f"{name}.py")}
+    standard = set(sys.stdlib_module_names)
+    assert roots - standard <= {"keras", "numpy", "keras_googlenet"}
+
+
+def test_importing_the_package_loads_no_framework():
+    code = (
+        "import sys, keras_googlenet; "
+        "print({'keras', 'tensorflow', 'numpy', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize("order", ["keras_googlenet, keras", "keras, keras_googlenet"])
+def test_a_saved_network_loads_after_a_bare_import(order, tmp_path):
+    from keras_googlenet import GoogLeNet
+
+    path = tmp_path / "model.keras"
+    GoogLeNet(include_top=False, input_shape=(32, 32, 3)).save(path)
+    code = f"import {order}; print(keras.models.load_model({str(path)!r}).name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "googlenet", done.stderr
+
+
+def test_public_names():
+    import keras_googlenet
+
+    for name in keras_googlenet.__all__:
+        assert getattr(keras_googlenet, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'InceptionV4'"):
+        _ = keras_googlenet.InceptionV4
+    assert "GoogLeNet" in dir(keras_googlenet)
