@@ -1,0 +1,1 @@
+"""Data sets, from a name to batches of pictures."""

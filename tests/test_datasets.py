@@ -1,0 +1,102 @@
+"""Data sets by name: the real ImageNet builder on miniature archives, and mocked ones of TFDS."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from conftest import read_json
+from PIL import Image
+from tensorflow_datasets.core import naming
+
+from keras_googlenet.data import datasets, pipeline
+
+WNIDS = ("n01440764", "n01443537", "n02123045")
+A_CLASS = 8
+
+
+def add(tar, name, content):
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def jpeg(number):
+    colours = np.random.default_rng(number).integers(0, 256, (12, 10, 3), "uint8")
+    file = io.BytesIO()
+    Image.fromarray(colours).resize((100, 80)).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory):
+    """The two archives of ILSVRC 2012 as its organisers lay them out, with a few images."""
+    root = tmp_path_factory.mktemp("imagenet")
+    manual = root / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    with tarfile.open(manual / "ILSVRC2012_img_train.tar", "w") as archive:
+        for number, wnid in enumerate(WNIDS):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for image in range(A_CLASS):
+                    add(tar, f"{wnid}_{image}.JPEG", jpeg(100 * number + image))
+            add(archive, f"{wnid}.tar", inner.getvalue())
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
+        for number in range(1, 7):
+            add(archive, f"ILSVRC2012_val_{number:08}.JPEG", jpeg(number))
+    return root
+
+
+def flags(miniature, workdir, *more):
+    data = ["--dataset", "imagenet2012", "--data-dir", miniature, "--workdir", workdir]
+    return [*data, "--image-size", 65, "--batch-size", 8, "--epochs", 1, *more]
+
+
+@pytest.mark.slow
+def test_imagenet_is_built_trained_resumed_and_evaluated(miniature, run_script, tmp_path):
+    workdir = tmp_path / "run"
+    outcome = run_script("train.py", *flags(miniature, workdir))
+    assert outcome.status == 0, outcome.err
+    assert len((workdir / "labels.txt").read_text().splitlines()) == 1000
+    outcome = run_script("train.py", *flags(miniature, workdir), "--epochs", 2)
+    assert outcome.status == 0 and "resumed at epoch 2, step 0" in outcome.err
+    outcome = run_script("evaluate.py", workdir, "--json")
+    assert outcome.status == 0, outcome.err
+    result, metrics = json.loads(outcome.out), read_json(workdir / "metrics.json")
+    assert result["examples"] == 6
+    for head in ("main", "aux1", "aux2"):
+        assert result[f"{head}_loss"] == pytest.approx(metrics[f"val_{head}_loss"], rel=1e-4)
+
+
+@pytest.fixture
+def declared_splits(monkeypatch):
+    """Gives mocked builders the split sizes that a prepared data set has on disk."""
+    original = datasets._prepared_builder
+
+    def prepared(name, data_dir):
+        builder = original(name, data_dir)
+        template = naming.ShardedFileTemplate(
+            builder.data_dir, dataset_name=name, filetype_suffix="tfrecord"
+        )
+        train = tfds.core.SplitInfo(
+            name="train", shard_lengths=[16], num_bytes=0, filename_template=template
+        )
+        builder.info.set_splits(tfds.core.splits.SplitDict([train]))
+        return builder
+
+    monkeypatch.setattr(datasets, "_prepared_builder", prepared)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+def test_any_data_set_of_tfds(name, declared_splits, tmp_path):
+    """mnist has one channel; neither has a split for validation here."""
+    with tfds.testing.mock_data(num_examples=12):
+        opened = datasets.open_dataset(name, str(tmp_path), validation_split=0.25)
+        batches = pipeline.train_batches(opened.train, 65, 4, 0, pipeline.Augmentation())
+        shapes = [images.shape for images, _ in batches]
+        images, labels = next(iter(pipeline.evaluation_batches(opened.validation, 65, 100)))
+    assert shapes == [(4, 65, 65, 3)] * 3 and len(opened.labels) == 10
+    assert (opened.train.size, opened.validation.size) == (12, 4)
+    assert images.shape == (12, 65, 65, 3) and labels.shape == (12,)

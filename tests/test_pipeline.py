@@ -1,0 +1,301 @@
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_googlenet.data import datasets, folders, pipeline
+from keras_googlenet.data.unreadable import PastUnreadable, Unreadable
+from keras_googlenet.errors import UserError
+
+SIZE = 65
+
+
+@pytest.fixture(scope="module")
+def dataset(image_folder):
+    return datasets.open_dataset(str(image_folder))
+
+
+def first(batches, count):
+    return [tuple(part.numpy() for part in batch) for batch in batches.take(count)]
+
+
+def train(split, augmentation=pipeline.Augmentation(area=(0.3, 1.0)), **arguments):  # noqa: B008
+    settings = {"image_size": SIZE, "batch_size": 8, "seed": 0} | arguments
+    return pipeline.train_batches(split, augmentation=augmentation, **settings)
+
+
+def assert_same(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        for array, same in zip(batch, other, strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
+PAPER = pipeline.Augmentation(random_interpolation=True, distort_colours=True)
+MIXED = pipeline.Augmentation(mixup=0.2, cutmix=1.0)
+
+
+@pytest.mark.parametrize("augmentation", [pipeline.Augmentation(), PAPER])
+def test_training_batches(dataset, augmentation):
+    batches = first(train(dataset.train, augmentation), -1)
+    assert len(batches) == 3
+    for images, labels in batches:
+        assert images.shape == (8, SIZE, SIZE, 3) and images.dtype == "float32"
+        assert 0 <= images.min() and 100 < images.max() < 255.001  # resizing's weights: 1 + eps
+        assert labels.shape == (8,)
+
+
+def test_an_epoch_shows_each_example_once_and_is_shuffled(dataset):
+    orders = []
+    for epoch in (0, 1):
+        batches = first(train(dataset.train, epoch=epoch), -1)
+        orders.append(np.concatenate([labels for _, labels in batches]))
+        assert np.bincount(orders[-1]).tolist() == [8, 8, 8]
+        assert np.any(np.diff(orders[-1]) < 0)
+    assert np.any(orders[0] != orders[1])
+
+
+@pytest.mark.parametrize("augmentation", [PAPER, MIXED])
+def test_the_stream_depends_on_the_seed_only(dataset, augmentation):
+    tf.random.set_seed(1)
+    once = first(train(dataset.train, augmentation, classes=3), -1)
+    tf.random.set_seed(2)
+    assert_same(once, first(train(dataset.train, augmentation, classes=3), -1))
+    other = first(train(dataset.train, augmentation, classes=3, seed=1), -1)
+    assert any(np.any(a[0] != b[0]) for a, b in zip(once, other, strict=True))
+
+
+def test_the_stream_is_the_same_on_one_thread(dataset):
+    many = first(train(dataset.train, PAPER), -1)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    assert_same(many, first(train(dataset.train, PAPER).with_options(options), -1))
+
+
+def test_the_stream_begins_at_any_step_without_decoding_what_it_skips(dataset):
+    whole = first(train(dataset.train, epoch=2), -1)
+    decoded = []
+
+    def read(path):
+        return tf.py_function(lambda p: decoded.append(p) or tf.io.read_file(p), [path], tf.string)
+
+    split = dataset.train._replace(read=read)
+    assert_same(whole[2:], first(train(split, epoch=2, first_step=2), -1))
+    assert len(decoded) == 8
+    assert first(train(dataset.train, first_step=3), -1) == []
+
+
+def test_workers_share_each_batch(dataset):
+    parts = [first(train(dataset.train, worker=pipeline.Worker(i, 2)), -1) for i in (0, 1)]
+    for batch, *halves in zip(first(train(dataset.train), -1), *parts, strict=True):
+        for whole, even, odd in zip(batch, *halves, strict=True):
+            np.testing.assert_array_equal(whole[::2], even)
+            np.testing.assert_array_equal(whole[1::2], odd)
+
+
+def test_folders_are_shuffled_as_a_whole(tmp_path):
+    """A buffer shorter than a folder, whose classes stand in a row, would show them in a row."""
+    for name in ("ant", "bee"):
+        for number in range(60):
+            save(tmp_path / name / f"{number:02}.png")
+    split = datasets.open_dataset(str(tmp_path), validation_split=0.1).train
+    labels = [int(label) for *_, label in pipeline.train_examples(split, 0, 0, 0, 54)]
+    assert 15 < sum(labels) < 39
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "parts", "usable"),
+    [(100, 32, 1, 32), (24, 500, 1, 24), (25, 32, 2, 24), (3, 32, 2, 2)],
+)
+def test_a_split_smaller_than_a_batch_is_one_batch(size, batch, parts, usable):
+    assert pipeline.usable_batch_size(size, batch, parts) == usable
+
+
+def test_stand_in_repeats_readable_pictures():
+    images = tf.reshape(tf.range(4.0), (4, 1, 1, 1))
+    readable = tf.constant([False, True, False, True])
+    images, labels = pipeline.stand_in(images, tf.range(4), readable)
+    assert labels.numpy().tolist() == [1, 1, 1, 3] == images.numpy().ravel().tolist()
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """150 images of two classes in folders; the caller breaks some."""
+    for name in ("ant", "bee"):
+        for number in range(75):
+            save(tmp_path / "train" / name / f"{number:02}.png")
+        save(tmp_path / "val" / name / "0.png")
+    return tmp_path
+
+
+def passing(split, unreadable, seed=0):
+    def build(step):
+        return train(split, seed=seed, first_step=step, unreadable=unreadable.numbers)
+
+    def examples(step):
+        return pipeline.train_examples(split, seed, 0, step * 8, 8)
+
+    view = pipeline.train_view(split, SIZE, seed, pipeline.Augmentation(), 0)
+    fetch, batches = PastUnreadable(build, examples, view, unreadable), []
+    iterator = iter(fetch.batches())
+    with contextlib.suppress(StopIteration):
+        while True:
+            batches.append(fetch(iterator))
+    return batches
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 truncated"])
+def test_an_unreadable_image_is_skipped_counted_and_named(content, damaged):
+    bad = damaged / "train" / "bee" / "07.png"
+    bad.write_bytes(content)
+    split = datasets.open_dataset(str(damaged)).train
+    notes = []
+    batches = passing(split, Unreadable(split, notes.append))
+    assert len(batches) == 150 // 8
+    assert all(np.isfinite(images.numpy()).all() for images, _ in batches)
+    assert len(notes) == 1 and str(bad) in notes[0] and "(1 so far)" in notes[0]
+
+
+def test_over_one_percent_unreadable_stops(damaged):
+    for number in range(2):
+        (damaged / "train" / "ant" / f"{number:02}.png").write_bytes(b"")
+    split = datasets.open_dataset(str(damaged)).train
+    with pytest.raises(UserError, match="2 of 150 images cannot be read, more than 1%"):
+        passing(split, Unreadable(split, lambda _: None))
+
+
+def test_validation_batches_are_full_and_count_each_example_once(dataset):
+    batches = first(pipeline.validation_batches(dataset.validation, SIZE, 4), -1)
+    assert [images.shape[0] for images, *_ in batches] == [4, 4, 4]
+    weights = np.concatenate([weights for *_, weights in batches])
+    assert weights.tolist() == [1] * 9 + [0] * 3
+    plain = first(pipeline.evaluation_batches(dataset.validation, SIZE, 9), -1)
+    np.testing.assert_array_equal(np.concatenate([b[0] for b in batches])[:9], plain[0][0])
+    without = first(pipeline.validation_batches(dataset.validation, SIZE, 9, unreadable={4}), -1)
+    assert without[0][2].tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1]
+
+
+def test_evaluation_shows_each_example_once_in_order(dataset):
+    batches = first(pipeline.evaluation_batches(dataset.validation, SIZE, 4), -1)
+    assert [len(labels) for _, labels in batches] == [4, 4, 1]
+    assert np.concatenate([labels for _, labels in batches]).tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    files = folders.list_images([str(path) for path in dataset_files(dataset)])
+    views = next(pipeline.view_batches(files, SIZE, [], batch_size=9)).images
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), views)
+
+
+def dataset_files(dataset):
+    return [source.numpy().decode() for source, _ in dataset.validation.examples]
+
+
+def test_view_batches_go_on_after_a_bad_file(dataset, tmp_path):
+    good = dataset_files(dataset)[:2]
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    errors = []
+    batches = list(pipeline.view_batches([good[0], str(bad), good[1]], SIZE, errors, batch_size=2))
+    assert [batch.files for batch in batches] == [[good[0]], [good[1]]]
+    assert len(errors) == 1 and str(bad) in str(errors[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 truncated"])
+def test_read_image_names_the_file(content, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="photo.jpg cannot be read as a JPEG"):
+        pipeline.read_image(path)
+    with pytest.raises(UserError, match="missing.jpg"):
+        pipeline.read_image(tmp_path / "missing.jpg")
+
+
+def save(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def test_flat_folder_is_evaluated_whole_or_split_by_class(tmp_path):
+    for name, count in (("ant", 20), ("bee", 10)):
+        for index in range(count):
+            save(tmp_path / name / f"{index:02}.png")
+    whole = datasets.open_dataset(str(tmp_path))
+    assert whole.train is None and whole.validation.size == 30
+    halves = [datasets.open_dataset(str(tmp_path), validation_split=0.1, seed=s) for s in (0, 0, 1)]
+    files = []
+    for half in halves:
+        pairs = [(path.numpy(), int(label)) for path, label in half.validation.examples]
+        assert [label for _, label in pairs] == [0, 0, 1]
+        assert half.train.size == 27
+        assert not {path for path, _ in pairs} & {p.numpy() for p, _ in half.train.examples}
+        files.append([path for path, _ in pairs])
+    assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize("validation", ["val", "validation", "test"])
+def test_folder_with_a_validation_folder(validation, tmp_path):
+    save(tmp_path / "train" / "ant" / "a.png")
+    save(tmp_path / "train" / "bee" / "deep" / "b.png")
+    save(tmp_path / validation / "bee" / "c.png")
+    opened = datasets.open_dataset(str(tmp_path))
+    assert opened.labels == ["ant", "bee"]
+    assert [int(label) for _, label in opened.train.examples] == [0, 1]
+    assert [int(label) for _, label in opened.validation.examples] == [1]
+
+
+def test_folder_mistakes(tmp_path):
+    with pytest.raises(UserError, match="holds no class folders"):
+        datasets.open_dataset(str(tmp_path))
+    save(tmp_path / "train" / "ant" / "a.png")
+    save(tmp_path / "val" / "wasp" / "a.png")
+    with pytest.raises(UserError, match="lacks: wasp"):
+        datasets.open_dataset(str(tmp_path))
+    (tmp_path / "train" / "bee").mkdir()
+    with pytest.raises(UserError, match="class folder .*bee holds no image"):
+        datasets.open_dataset(str(tmp_path))
+
+
+def test_names_that_nobody_knows():
+    with pytest.raises(UserError, match="there is no folder ./nowhere"):
+        datasets.open_dataset("./nowhere")
+    with pytest.raises(UserError, match="knows no data set 'shapez'"):
+        datasets.open_dataset("shapez")
+
+
+def test_data_sets_that_are_fetched_by_hand_say_which_file(tmp_path):
+    with pytest.raises(UserError, match="ILSVRC2012_img_train.tar") as caught:
+        datasets.open_dataset("imagenet2012", str(tmp_path))
+    manual = tmp_path / "downloads" / "manual"
+    for part in (str(manual), "ILSVRC2012_img_val.tar", "https://image-net.org"):
+        assert part in str(caught.value)
+    manual.mkdir(parents=True)
+    (manual / "ILSVRC2012_img_train.tar").write_bytes(b"")
+    with pytest.raises(UserError, match="ILSVRC2012_img_val.tar"):
+        datasets.open_dataset("imagenet2012", str(tmp_path))
+
+
+def test_list_images(tmp_path):
+    save(tmp_path / "b.png")
+    save(tmp_path / "a.jpg")
+    (tmp_path / "notes.txt").write_text("")
+    assert folders.list_images([str(tmp_path)]) == [
+        str(tmp_path / "a.jpg"),
+        str(tmp_path / "b.png"),
+    ]
+    with pytest.raises(UserError, match="there is no image .*c.png"):
+        folders.list_images([str(tmp_path / "c.png")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no image"):
+        folders.list_images([str(tmp_path / "empty")])
+
+
+def test_randaugment_computes_in_float32_whatever_the_networks_precision(dataset):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        batches = first(train(dataset.train, pipeline.Augmentation(randaugment=True)), 1)
+    finally:
+        keras.config.set_dtype_policy(before)
+    images = batches[0][0]
+    assert images.dtype == "float32" and images.shape == (8, SIZE, SIZE, 3)
+    assert 0 <= images.min() and images.max() < 255.001

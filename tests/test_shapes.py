@@ -1,0 +1,121 @@
+"""The built-in data set is what it says: reproducible, balanced, and not to be had cheaply."""
+
+import numpy as np
+import pytest
+
+from keras_googlenet.data import shapes
+
+LINEAR_LIMIT = 0.30  # accuracy that a linear classifier must stay under; chance is 0.10
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """1500 training and 500 validation pictures with masks and labels, as the builder draws."""
+    halves = []
+    for number, count in ((0, 1500), (1, 500)):
+        labels = np.arange(count) % len(shapes.CLASSES)
+        pairs = [
+            shapes.draw(shapes.CLASSES[label], np.random.default_rng([number, index]))
+            for index, label in enumerate(labels)
+        ]
+        images = np.stack([np.asarray(image) for image, _ in pairs])
+        halves.append((images, np.stack([np.asarray(mask) for _, mask in pairs]), labels))
+    return halves
+
+
+def test_a_picture_depends_on_its_seed_only():
+    first, second = (shapes.draw("star", np.random.default_rng([0, 8])) for _ in range(2))
+    other = shapes.draw("star", np.random.default_rng([0, 18]))
+    for image, again, different in zip(first, second, other, strict=True):
+        np.testing.assert_array_equal(image, again)
+        assert np.any(np.asarray(image) != np.asarray(different))
+
+
+def test_sizes_differ_widely(drawn):
+    _, masks, _ = drawn[0]
+    rows = (masks > 127).any(axis=2).sum(axis=1)
+    small, large = np.quantile(rows, [0.02, 0.98])
+    assert large / small > 3.5
+
+
+def test_mask_is_where_the_object_is(drawn):
+    images, masks, _ = drawn[1]
+    differences = []
+    for image, mask in zip(images.astype("float32"), masks > 127, strict=True):
+        assert 0 < mask.mean() < 0.6
+        differences.append(np.linalg.norm(image[mask].mean(axis=0) - image[~mask].mean(axis=0)))
+    assert np.median(differences) > 60
+
+
+def test_objects_stay_inside_the_central_crop(drawn):
+    margin = (shapes.SIDE - shapes.SIDE * 224 // 256) // 2
+    for _, masks, _ in drawn:
+        inside = masks[:, margin:-margin, margin:-margin].sum(dtype="int64")
+        assert inside / masks.sum(dtype="int64") > 0.995
+
+
+def linear_accuracy(features, drawn):
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    (train, _, train_labels), (test, _, test_labels) = drawn
+    classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(10.0 ** np.arange(0, 6)))
+    classifier.fit(features(train), train_labels)
+    return classifier.score(features(test), test_labels)
+
+
+def small_pixels(images):
+    cells = images.reshape(len(images), 32, 4, 32, 4, 3).mean(axis=(2, 4))
+    return cells.reshape(len(images), -1)
+
+
+def colour_histograms(images):
+    codes = (images // 32).astype("int64") @ [64, 8, 1]  # eight levels a channel
+    return np.stack([np.bincount(code.ravel(), minlength=512) for code in codes])
+
+
+@pytest.mark.parametrize("features", [small_pixels, colour_histograms])
+def test_a_linear_classifier_fails(features, drawn):
+    assert linear_accuracy(features, drawn) < LINEAR_LIMIT
+
+
+def test_the_linear_classifier_can_learn(drawn):
+    # The same classifier on masks that are centred and scaled does well: it is not broken.
+    def centred_outlines(images):
+        masks = drawn[0][1] if len(images) == len(drawn[0][0]) else drawn[1][1]
+        crops = []
+        for mask in masks > 127:
+            rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+            y = np.linspace(rows[0], rows[-1], 16).astype(int)
+            x = np.linspace(columns[0], columns[-1], 16).astype(int)
+            crops.append(mask[y][:, x].ravel())
+        return np.asarray(crops, "float64")
+
+    assert linear_accuracy(centred_outlines, drawn) > 2 * LINEAR_LIMIT
+
+
+@pytest.mark.slow
+def test_the_builder_prepares_what_draw_draws(tmp_path):
+    import time
+
+    import tensorflow_datasets as tfds
+
+    began = time.perf_counter()
+    builder = tfds.builder("shapes", data_dir=tmp_path)
+    builder.download_and_prepare()
+    print(f"prepared in {time.perf_counter() - began:.1f} s")
+    assert {name: info.num_examples for name, info in builder.info.splits.items()} == {
+        "train": 4000,
+        "validation": 1000,
+    }
+    labels = [int(example["label"]) for example in builder.as_dataset(split="train")]
+    assert np.bincount(labels).tolist() == [400] * 10
+    example = next(iter(builder.as_dataset(split="validation")))
+    assert example["image"].shape == (128, 128, 3) and example["mask"].shape == (128, 128, 1)
+    candidates = range(int(example["label"]), 1000, 10)
+    masks = [
+        np.asarray(shapes.draw(shapes.CLASSES[i % 10], np.random.default_rng([1, i]))[1])
+        for i in candidates
+    ]
+    assert any(np.array_equal(mask, example["mask"][..., 0]) for mask in masks)
