@@ -1,0 +1,1 @@
+"""Training: what to do, on which devices, and what is kept."""

@@ -1,0 +1,91 @@
+"""How the weights move: schedule, optimizer and the running average of what they were."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+from keras_googlenet.training.recipe import Recipe
+
+
+def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a recipe, with its schedule and its average.
+
+    Args:
+        recipe: Says which.
+        steps_per_epoch: Training steps an epoch, which the schedule counts in.
+    """
+    settings = {
+        "learning_rate": make_schedule(recipe, steps_per_epoch),
+        "weight_decay": recipe.weight_decay or None,
+        "use_ema": recipe.average_share > 0,
+        "ema_momentum": _average_momentum(recipe, steps_per_epoch),
+    }
+    if recipe.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(**settings)
+    else:
+        optimizer = keras.optimizers.SGD(
+            momentum=recipe.momentum, nesterov=recipe.nesterov, **settings
+        )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    # At the end of every `fit`, Keras puts the averages in the place of the weights. A run that
+    # goes on needs the raw ones: `averaged` swaps them where the averages are wanted.
+    optimizer.finalize_variable_values = lambda variables: None
+    return optimizer
+
+
+def make_schedule(recipe: Recipe, steps_per_epoch: int):
+    """Returns the learning rate as a function of the step.
+
+    "cosine" is Loshchilov and Hutter's (2017) after the linear warm-up of Goyal et al. (2017),
+    "steps" that of section 6, "power" that of BVLC's quick_solver.
+    """
+    schedules = keras.optimizers.schedules
+    rate, steps = recipe.scaled_learning_rate, recipe.epochs * steps_per_epoch
+    if recipe.schedule == "steps":
+        every = max(1, round(recipe.step_epochs * steps_per_epoch))
+        return schedules.ExponentialDecay(rate, every, recipe.step_factor, staircase=True)
+    if recipe.schedule == "power":
+        return schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0, power=recipe.power)
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    return schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else rate,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def _average_momentum(recipe: Recipe, steps_per_epoch: int) -> float:
+    """An average over n steps forgets 1/n of itself a step."""
+    span = recipe.average_share * recipe.epochs * steps_per_epoch
+    return max(0.0, 1.0 - 1.0 / span) if span else 0.0
+
+
+def without_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer inside the one that Keras wraps around it for float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+@contextlib.contextmanager
+def averaged(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Inside the block the network has the averaged weights, if the optimizer keeps them.
+
+    Args:
+        model: The network.
+        optimizer: The one that trains it.
+    """
+    inner = without_loss_scale(optimizer)
+    if not inner.use_ema:
+        yield
+        return
+    raw = [variable.numpy() for variable in model.trainable_variables]
+    for variable, average in zip(
+        model.trainable_variables, inner._model_variables_moving_average, strict=True
+    ):
+        variable.assign(average.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, raw, strict=True):
+            variable.assign(value)

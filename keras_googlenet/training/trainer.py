@@ -1,0 +1,147 @@
+"""One training run: a recipe and a folder in, a trained network and its records out."""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_googlenet.atomic import replacing
+from keras_googlenet.data import datasets
+from keras_googlenet.errors import UserError
+from keras_googlenet.training import distribution, rundir
+from keras_googlenet.training.curves import draw_curves
+from keras_googlenet.training.network import (
+    build_network,
+    check_network,
+    compile_network,
+    synchronize_batch_norm,
+)
+from keras_googlenet.training.optimizers import averaged
+from keras_googlenet.training.recipe import Recipe
+from keras_googlenet.training.run import Run
+from keras_googlenet.training.signals import Signals
+
+
+class Options(NamedTuple):
+    """What a run is told beside its recipe, and may be told otherwise when it resumes.
+
+    Attributes:
+        strategy: As `distribution.choose_strategy` takes it.
+        checkpoint_minutes: Minutes between checkpoints: the most that a kill costs.
+        recipe_of: Which recipe wins where a resumed run has another: "run" or "flags".
+        weights: Network to begin from, of the recipe's variant.
+    """
+
+    strategy: str = "auto"
+    checkpoint_minutes: float = 10.0
+    recipe_of: str | None = None
+    weights: keras.Model | None = None
+
+
+DEFAULTS = Options()
+
+
+def train(
+    recipe: Recipe, workdir: Path, began: float, options: Options = DEFAULTS
+) -> dict[str, float]:
+    """Trains a network and fills its run directory.
+
+    Args:
+        recipe: What to do.
+        workdir: The run directory. A run that was cut off in it goes on where it was saved last;
+            a finished one only reports.
+        began: `time.time()` from which `seconds` counts.
+        options: How to do it here and now.
+
+    Returns:
+        The content of `metrics.json`: metrics of the last validation with `val_` in front, and
+        `epochs`, `seconds`, `images_per_second`.
+
+    Raises:
+        UserError: If the data set cannot be used, `workdir` holds a run of another recipe, or the
+            run fails in a way that its user can mend.
+        SystemExit: If a signal ended the run, with status 128 plus its number.
+    """
+    check_network(recipe)
+    recipe = rundir.settle(recipe, workdir, options.recipe_of)
+    metrics = rundir.finished_metrics(recipe, workdir)
+    if metrics is not None:
+        print(f"{workdir} is already trained; give another --workdir.", file=sys.stderr)
+        return metrics
+    strategy = distribution.choose_strategy(options.strategy)
+    worker = distribution.this_worker(strategy)
+    distribution.check_recipe(recipe, strategy)
+    print(distribution.describe_devices(strategy), file=sys.stderr)
+    _prepare_keras(recipe)
+    dataset = open_for(recipe)
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        if worker.index == 0:
+            stack.enter_context(rundir.locked(workdir))
+            rundir.claim(recipe, workdir, dataset.labels)
+        run = Run(recipe, workdir, dataset, strategy, signals, 60 * options.checkpoint_minutes)
+        with strategy.scope():
+            model = build_network(recipe, len(dataset.labels), options.weights)
+            synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
+            compile_network(model, recipe, run.feeding.steps)
+            run.take(model)
+        with _naming_lost_workers(worker.count):
+            run.go()
+        return _write_results(run, began)
+
+
+def open_for(recipe: Recipe) -> datasets.ImageDataset:
+    """Opens the data set of a recipe with the validation split that it was trained beside."""
+    dataset = datasets.open_dataset(
+        recipe.dataset, recipe.data_dir, recipe.validation_split, recipe.seed
+    )
+    if dataset.train is None:
+        raise UserError(
+            f"{recipe.dataset} has nothing to learn from beside what it is measured on; give "
+            "--validation-split, for example 0.1."
+        )
+    return dataset
+
+
+def _prepare_keras(recipe: Recipe):
+    keras.utils.set_random_seed(recipe.seed)
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    precision = recipe.precision
+    keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
+
+
+@contextlib.contextmanager
+def _naming_lost_workers(workers: int):
+    """Turns what TensorFlow raises when another worker is gone into a sentence."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if workers == 1:
+            raise
+        raise UserError(
+            "another worker was lost; start the same command again on all of them, and the run "
+            f"goes on from its last checkpoint. ({str(error).partition(chr(10))[0][:200]})"
+        ) from error
+
+
+def _write_results(run: Run, began: float) -> dict[str, float]:
+    """Writes curves, the kept network alone and, last, what marks the run as done."""
+    last, model = run.history[-1], run.model
+    metrics = {key: value for key, value in last.items() if key.startswith("val_")} | {
+        "epochs": run.recipe.epochs,
+        "seconds": round(time.time() - began, 1),
+        "images_per_second": round(run.progress.images_per_second, 1),
+    }
+    synchronize_batch_norm(model, False)
+    with averaged(model, model.optimizer):
+        if run.writes:
+            draw_curves(run.history, run.workdir / "curves.png")
+            with replacing(run.workdir / "model.keras") as file:
+                keras.Model(model.inputs, model.outputs, name=model.name).save(file)
+            rundir.write_metrics(metrics, run.workdir)
+    return metrics

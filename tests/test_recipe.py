@@ -1,0 +1,95 @@
+import argparse
+import dataclasses
+import json
+
+import pytest
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.training.recipe import RECIPES, Recipe, add_recipe_flags, recipe_from_flags
+
+
+def parse(*flags):
+    parser = argparse.ArgumentParser()
+    add_recipe_flags(parser)
+    return recipe_from_flags(parser.parse_args(flags))
+
+
+def test_the_data_set_picks_the_recipe():
+    assert parse() == RECIPES["small"]
+    assert parse("--dataset", "cifar10") == dataclasses.replace(
+        RECIPES["modern"], dataset="cifar10"
+    )
+    assert parse("--recipe", "modern") == RECIPES["modern"]
+
+
+def test_a_flag_beats_the_recipe():
+    recipe = parse("--learning-rate", "0.5", "--epochs", "3", "--data-dir", "/data")
+    assert (recipe.learning_rate, recipe.epochs, recipe.data_dir) == (0.5, 3, "/data")
+    assert recipe.image_size == RECIPES["small"].image_size
+
+
+def test_every_setting_has_a_flag_that_shows_its_default(capsys):
+    parser = argparse.ArgumentParser()
+    add_recipe_flags(parser)
+    text = " ".join(parser.format_help().split())
+    for setting in dataclasses.fields(Recipe):
+        assert "--" + setting.name.replace("_", "-") in text
+    assert "small: 72, paper: 224, bvlc-quick: 224, modern: 224" in text
+
+
+def test_learning_rate_scales_with_the_batch():
+    assert Recipe(batch_size=512, learning_rate=0.1).scaled_learning_rate == pytest.approx(0.2)
+
+
+def test_json_round_trip(tmp_path):
+    recipe = parse("--batch-size", "32", "--seed", "9")
+    recipe.save(tmp_path)
+    assert Recipe.load(tmp_path) == recipe
+    assert json.loads((tmp_path / "recipe.json").read_text())["batch_size"] == 32
+
+
+def test_differences_name_what_changed():
+    assert Recipe(epochs=5).differences(Recipe(epochs=3)) == {"epochs": (3, 5)}
+
+
+@pytest.mark.parametrize("text", ["{", '{"learning": 3}'])
+def test_a_damaged_file_is_named(text, tmp_path):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(UserError, match="recipe.json is not a recipe"):
+        Recipe.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("epochs", 0), ("batch_size", -1), ("dropout", 1.5), ("learning_rate", float("nan"))],
+)
+def test_impossible_values_are_refused(setting, value):
+    with pytest.raises(UserError, match=f"--{setting.replace('_', '-')} must be in .*; it is"):
+        Recipe(**{setting: value})
+
+
+def test_the_published_recipes():
+    paper, quick = RECIPES["paper"], RECIPES["bvlc-quick"]
+    assert (paper.momentum, paper.step_factor, paper.step_epochs, paper.aux_dropout) == (
+        0.9,
+        0.96,
+        8,
+        0.7,
+    )  # sections 5 and 6
+    assert paper.variant == "paper" and paper.random_interpolation and paper.distort_colours
+    assert quick.scaled_learning_rate == pytest.approx(0.01) and quick.batch_size == 32
+    assert (quick.power, quick.epochs, quick.weight_decay) == (0.5, 60, 2e-4)  # quick_solver
+
+
+def test_randaugment_cannot_be_repeated():
+    with pytest.raises(UserError, match="--randaugment draws from a state"):
+        Recipe(randaugment=True, deterministic=True)
+
+
+def test_weights_that_are_good_move_less():
+    assert parse("--dataset", "folder", "--weights", "x.keras").learning_rate == pytest.approx(0.01)
+    assert parse("--weights", "x.keras", "--learning-rate", "0.5").learning_rate == 0.5
+
+
+def test_switches_have_two_flags():
+    assert not parse("--no-nesterov").nesterov and parse("--jit").jit

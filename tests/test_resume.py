@@ -1,0 +1,131 @@
+"""A run that is killed ends as the one that is not, to the bit."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, read_json
+
+pytestmark = pytest.mark.slow
+MEASURED = {"seconds", "images_per_second"}  # these two depend on the clock
+FLAGS = ["--recipe", "modern", "--image-size", "65", "--batch-size", "4", "--epochs", "2"]
+FLAGS += ["--warmup-epochs", "0.5", "--deterministic"]  # dropout, average, smoothing: modern's
+KILLS, SEED = 25, 20
+
+
+def command(data, workdir, *moment, network="small"):
+    moment = moment or ("never", 0, "SIGKILL")
+    flags = [*FLAGS, "--dataset", data, "--workdir", workdir, "--checkpoint-minutes", "0.001"]
+    words = [sys.executable, ROOT / "tests" / "killed_run.py", network, *moment, "--", *flags]
+    return list(map(str, words))
+
+
+def run(words):
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900)
+    return done.returncode, done.stderr + done.stdout
+
+
+def final_state(workdir):
+    """Every array of the last checkpoint, the history as text, and the metrics."""
+    newest = sorted((workdir / "checkpoints").glob("*.npz"))[-1]
+    with np.load(newest) as file:
+        arrays = {key: file[key] for key in file.files if key != "record"}
+    metrics = read_json(workdir / "metrics.json")
+    kept = {key: value for key, value in metrics.items() if key not in MEASURED}
+    return newest.name, arrays, (workdir / "history.csv").read_text(), kept
+
+
+def assert_same(workdir, whole):
+    name, arrays, history, metrics = final_state(workdir)
+    whole_name, whole_arrays, whole_history, whole_metrics = whole
+    assert name == whole_name and history == whole_history and metrics == whole_metrics
+    assert arrays.keys() == whole_arrays.keys()
+    for key, value in arrays.items():
+        np.testing.assert_array_equal(value, whole_arrays[key])
+    assert history.count("epoch,") == 1 and len(history.splitlines()) == 3
+
+
+def whole(data, folder, network):
+    status, text = run(command(data, folder / "run", network=network))
+    assert status == 0, text
+    return final_state(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def whole_run(image_folder, tmp_path_factory):
+    return whole(image_folder, tmp_path_factory.mktemp("whole"), "small")
+
+
+MOMENTS = [
+    ("step", 4, "SIGKILL"),
+    ("step", 9, "SIGTERM"),
+    ("validation", 2, "SIGKILL"),
+    ("validation", 2, "SIGTERM"),
+    ("edge", 1, "SIGKILL"),
+    ("edge", 1, "SIGTERM"),
+    ("writing", 3, "SIGKILL"),
+    ("writing", 3, "SIGTERM"),
+    ("written", 3, "SIGKILL"),
+    ("history", 1, "SIGKILL"),
+    ("results", 1, "SIGKILL"),
+]
+
+
+def kill_and_resume(data, workdir, moment, expected, network="small"):
+    status, text = run(command(data, workdir, *moment, network=network))
+    assert status == (143 if moment[2] == "SIGTERM" else -signal.SIGKILL), text
+    assert not (workdir / "metrics.json").exists()
+    status, text = run(command(data, workdir, network=network))
+    assert status == 0 and "resumed at epoch" in text, text
+    assert_same(workdir, expected)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_ends_like_a_whole_one(moment, whole_run, image_folder, tmp_path):
+    kill_and_resume(image_folder, tmp_path / "run", moment, whole_run)
+
+
+@pytest.mark.parametrize("moment", [("step", 4, "SIGKILL"), ("validation", 2, "SIGTERM")])
+def test_so_does_googlenet(moment, image_folder, tmp_path):
+    expected = whole(image_folder, tmp_path, "googlenet")
+    kill_and_resume(image_folder, tmp_path / "killed", moment, expected, "googlenet")
+
+
+def test_killed_twice_in_a_row(whole_run, image_folder, tmp_path):
+    for count in (3, 2):
+        status, text = run(command(image_folder, tmp_path / "run", "step", count, "SIGKILL"))
+        assert status == -signal.SIGKILL, text
+    status, text = run(command(image_folder, tmp_path / "run"))
+    assert status == 0 and "resumed at epoch 1" in text, text
+    assert_same(tmp_path / "run", whole_run)
+
+
+def test_killed_25_times_at_random_moments(whole_run, image_folder, tmp_path):
+    """Each process may live as long as the last whole one took, and is killed by either signal."""
+    chance, seconds, kills, ended = random.Random(SEED), 20.0, 0, 0
+    while kills < KILLS:
+        workdir = tmp_path / f"run{ended}"
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command(image_folder, workdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            process.communicate(timeout=chance.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            number = chance.choice((signal.SIGKILL, signal.SIGTERM))
+            process.send_signal(number)
+            process.communicate()
+            # Before Python has put its handler in place, SIGTERM kills like the other one.
+            assert process.returncode in (-number, 143, 0)
+            kills += 1
+        if process.returncode == 0:  # it ended by itself: begin another one
+            assert_same(workdir, whole_run)
+            seconds, ended = time.monotonic() - began, ended + 1
+    status, text = run(command(image_folder, workdir := tmp_path / f"run{ended}"))
+    assert status == 0, text
+    assert_same(workdir, whole_run)
+    print(f"{kills} kills, {ended + 1} runs that ended")

@@ -1,0 +1,120 @@
+"""What happens on the way of a run, with a network that is quickly built."""
+
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+from conftest import read_json, small_run
+from killed_run import small_network
+from PIL import Image
+
+from keras_googlenet.training import trainer
+from keras_googlenet.training.run import Run
+
+
+@pytest.fixture
+def train(run_script, monkeypatch):
+    monkeypatch.setattr(trainer, "build_network", small_network)
+    return lambda *flags: run_script("train.py", *flags)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes in folders, 60 training and 51 validation images of each."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 60), ("val", 51)):
+        for name in ("ant", "bee"):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (20, 20, 3), "uint8")
+                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return tmp_path / "pictures"
+
+
+def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, monkeypatch):
+    flags = small_run(image_folder, tmp_path / "run", epochs=2)
+    original = Run.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        if self.place == 3:
+            signal.raise_signal(signal.SIGINT)
+        original(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "on_train_batch_end", interrupt)
+        outcome = train(*flags)
+    assert outcome.status == 130 and "stopped at epoch 2, step" in outcome.err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    outcome = train(*flags, "--epochs", 3)
+    assert outcome.status == 0 and "epoch 2/3" in outcome.err and "epoch 1/3" not in outcome.err
+    assert "resumed at epoch 2, step" in outcome.err
+    assert "goes on from 2 to 3 epochs, with the schedule of 3" in outcome.err
+    with open(tmp_path / "run" / "history.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert read_json(tmp_path / "run" / "recipe.json")["epochs"] == 3
+
+
+def test_unreadable_images_are_named_and_passed(train, pictures, tmp_path):
+    bad = [pictures / "train" / "bee" / "07.png", pictures / "val" / "ant" / "03.png"]
+    for file in bad:
+        file.write_bytes(b"no image")
+    outcome = train(*small_run(pictures, tmp_path / "run"))
+    assert outcome.status == 0, outcome.err
+    for file in bad:
+        assert outcome.err.count(f"unreadable image: {file} (1 so far)") == 1
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert len(rows) == 3
+    accuracy = read_json(tmp_path / "run" / "metrics.json")["val_main_accuracy"]
+    assert accuracy * 101 == pytest.approx(round(accuracy * 101), abs=1e-4)  # of 102, one is bad
+
+
+def test_more_than_one_percent_unreadable_stops_the_run(train, pictures, tmp_path):
+    for number in range(2):
+        (pictures / "train" / "ant" / f"{number:02}.png").write_bytes(b"")
+    outcome = train(*small_run(pictures, tmp_path / "run"))
+    assert outcome.status == 2
+    assert "2 of 120 images cannot be read, more than 1%" in outcome.err.splitlines()[-1]
+
+
+def test_no_number_stops_the_run_and_keeps_what_was_good(train, pictures, tmp_path):
+    flags = [*small_run(pictures, tmp_path / "run", epochs=1)]
+    assert train(*flags).status == 0
+    good = sorted(file.name for file in (tmp_path / "run" / "checkpoints").glob("*.npz"))
+    more = ["--epochs", 3, "--learning-rate", 1e38, "--recipe-of", "flags"]
+    outcome = train(*flags, *more)
+    assert outcome.status == 2
+    assert "is not a finite number at epoch 2, step" in outcome.err.splitlines()[-1]
+    assert sorted(file.name for file in (tmp_path / "run" / "checkpoints").glob("*.npz")) == good
+
+
+def test_tensorboard_gets_heads_learning_rate_and_speed(train, pictures, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train(*small_run(pictures, tmp_path / "run")).status == 0
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    tags = {}
+    for part in ("train", "validation"):
+        events = EventAccumulator(str(tmp_path / "run" / "logs" / part))
+        events.Reload()
+        tags[part] = set(events.Tags()["tensors"])
+    heads = {f"epoch_{h}_{q}" for h in ("main", "aux1", "aux2") for q in ("loss", "accuracy")}
+    assert heads <= tags["validation"]
+    assert heads | {"epoch_learning_rate", "epoch_images_per_second"} <= tags["train"]
+    assert metrics["epochs"] == 2 and json.dumps(metrics)
+
+
+def test_fewer_pictures_than_devices(pictures):
+    from keras_googlenet.data import datasets
+    from keras_googlenet.errors import UserError
+    from keras_googlenet.training.feeding import Feeding
+    from keras_googlenet.training.recipe import Recipe
+
+    class Strategy:
+        num_replicas_in_sync = 200
+        cluster_resolver = None
+
+    with pytest.raises(UserError, match="has 120 pictures to train on for 200 devices"):
+        Feeding(Recipe(), datasets.open_dataset(str(pictures)), Strategy(), print)

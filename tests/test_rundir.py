@@ -1,0 +1,69 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.training import rundir
+from keras_googlenet.training.recipe import Recipe
+
+RECIPE = Recipe(epochs=3)
+
+
+def changed(**settings):
+    return dataclasses.replace(RECIPE, **settings)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    rundir.claim(RECIPE, tmp_path, ["ant", "bee"])
+    return tmp_path
+
+
+def test_only_epochs_may_grow(workdir, capsys):
+    assert rundir.settle(RECIPE, workdir, None) == RECIPE
+    assert capsys.readouterr().err == ""
+    assert rundir.settle(changed(epochs=5), workdir, None).epochs == 5
+    assert "from 3 to 5 epochs, with the schedule of 5" in capsys.readouterr().err
+    for other in (changed(epochs=2), changed(epochs=5, momentum=0.5), changed(seed=1)):
+        with pytest.raises(UserError, match="was .*, now .* --recipe-of run|flags"):
+            rundir.settle(other, workdir, None)
+
+
+def test_a_flag_says_which_recipe_wins(workdir):
+    other = changed(momentum=0.5)
+    assert rundir.settle(other, workdir, "run") == RECIPE
+    assert rundir.settle(other, workdir, "flags") == other
+
+
+def test_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds something else than a run"):
+        rundir.settle(RECIPE, tmp_path, None)
+
+
+def test_other_classes_are_refused(workdir):
+    with pytest.raises(UserError, match="was trained on other classes"):
+        rundir.claim(RECIPE, workdir, ["ant", "wasp"])
+
+
+def test_a_second_process_is_refused(tmp_path):
+    code = (
+        "import pathlib; from keras_googlenet.training import rundir\n"
+        f"with rundir.locked(pathlib.Path({str(tmp_path)!r})): pass"
+    )
+    command = [sys.executable, "-c", code]
+    with rundir.locked(tmp_path):
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert second.returncode and "another process trains in" in second.stderr
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_history_has_one_header(tmp_path):
+    rows = [{"epoch": 0, "loss": 1 / 3}, {"epoch": 1, "loss": 0.1}]
+    for count in (1, 2):
+        rundir.write_history(rows[:count], tmp_path)
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines == ["epoch,loss", "0,0.3333333333333333", "1,0.1"]

@@ -1,0 +1,78 @@
+"""Trains GoogLeNet with its three outputs on a data set.
+
+    python train.py
+    python train.py --dataset imagenet2012 --data-dir ~/tensorflow_datasets --workdir runs/imagenet
+
+The run directory holds everything that comes out; the same command again goes on where it was.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+from keras_googlenet import cli
+from keras_googlenet.training.recipe import Recipe, add_recipe_flags, recipe_from_flags
+
+BEGAN = time.time()
+
+
+def main():
+    """Reads the flags and does what the docstring above says."""
+    parser = cli.parser(__doc__)
+    add_recipe_flags(parser)
+    parser.add_argument(
+        "--workdir", type=Path, help="run directory (default: runs/ and the name of the data set)"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "none", "mirrored", "multiworker"),
+        default="auto",
+        help="devices: those of TF_CONFIG, several GPUs, or one",
+    )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        type=cli.not_negative,
+        default=10.0,
+        help="minutes between checkpoints: the most that a kill costs",
+    )
+    parser.add_argument(
+        "--recipe-of",
+        choices=("run", "flags"),
+        help="which recipe wins where the run directory has another (default: refuse)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    flags = parser.parse_args()
+    recipe = recipe_from_flags(flags)
+    workdir = flags.workdir or Path("runs") / Path(recipe.dataset).name
+
+    cli.start_tensorflow()
+    from keras_googlenet.training.trainer import Options, train
+
+    recipe, weights = _begin_from_weights(recipe, flags.variant)
+    options = Options(flags.strategy, flags.checkpoint_minutes, flags.recipe_of, weights)
+    metrics = train(recipe, workdir, BEGAN, options)
+    print(json.dumps(metrics) if flags.json else _last_line(metrics, workdir))
+
+
+def _begin_from_weights(recipe: Recipe, variant: str | None):
+    """Loads the network of `--weights`, whose variant becomes the recipe's."""
+    if recipe.weights is None:
+        return recipe, None
+    from keras_googlenet import models
+
+    loaded = models.load(recipe.weights, variant)
+    return dataclasses.replace(recipe, variant=loaded.variant), loaded.model
+
+
+def _last_line(metrics: dict[str, float], workdir: Path) -> str:
+    heads = ", ".join(
+        f"{key.removeprefix('val_').removesuffix('_accuracy')} {value:.1%}"
+        for key, value in metrics.items()
+        if key.endswith("_accuracy")
+    )
+    return f"validation accuracy: {heads} in {metrics['seconds']:.0f} s -> {workdir}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
