@@ -1,0 +1,96 @@
+"""Caffe's weights against a forward pass in NumPy that shares nothing with the package."""
+
+import caffe_reference
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from keras_googlenet.googlenet import variant_of
+from keras_googlenet.imagenet import decode_predictions, preprocess_input
+from keras_googlenet.weights import convert
+from keras_googlenet.weights.conversion import convert_file
+
+TOLERANCE = 1e-3  # of logits: float32 through 22 layers
+DATA = ROOT.parent / "shared" / "data"
+REAL = DATA / "bvlc_googlenet_main.caffemodel"
+PHOTOGRAPHS = ("cat.jpg", "fish_bike.jpg")
+needs_data = pytest.mark.skipif(not REAL.exists(), reason=f"{REAL.name} is not beside the project")
+
+
+def logits_of(model, images):
+    """Logits of every head: the same weights behind linear classifiers."""
+    linear = keras.models.clone_model(model)
+    linear.set_weights(model.get_weights())
+    for layer in linear.layers:
+        if layer.name in linear.output_names:
+            layer.activation = keras.activations.linear
+    outputs = linear(preprocess_input(images, variant_of(model)), training=False)
+    return [np.asarray(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
+
+
+def photograph(name, size=224):
+    from keras_googlenet.data import pipeline, preprocessing
+
+    image = pipeline.read_image(str(DATA / "photos" / name))
+    return preprocessing.evaluation_view(image, size).numpy()
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return np.random.default_rng(3).uniform(0, 255, (224, 224, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("old_form", [False, True], ids=["layer", "layers"])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_synthetic_weights_in_both_forms(heads, old_form, noise, tmp_path):
+    blobs = caffe_reference.random_blobs(heads)
+    caffe_reference.write_blobs(tmp_path / "weights.bin", blobs, old_form)
+    model = convert(tmp_path / "weights.bin")
+    assert model.output_names == ["main", "aux1", "aux2"][:heads]
+    assert model.count_params() == (6_998_552 if heads == 1 else 13_378_280)
+    expected = caffe_reference.logits(noise, blobs)
+    actual = logits_of(model, noise[None])
+    assert len(expected) == len(actual) == heads
+    for one, other in zip(actual, expected, strict=True):
+        assert np.std(other) > 0.1
+        print("greatest logit difference", np.abs(one[0] - other).max())
+        np.testing.assert_allclose(one[0], other, atol=TOLERANCE)
+
+
+@needs_data
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_real_weights_to_the_logit(name):
+    conversion = convert_file(REAL)
+    assert conversion.absent == ["aux1", "aux2"] and conversion.unused == []
+    assert conversion.model.count_params() == 6_998_552
+    blobs = caffe_reference.read_blobs(REAL)
+    image = photograph(name)
+    expected = caffe_reference.logits(image, blobs)[0]
+    actual = logits_of(conversion.model, image[None])[0][0]
+    print(name, "greatest logit difference", np.abs(actual - expected).max())
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
+    probabilities = conversion.model.predict(preprocess_input(image[None]), verbose=0)[0]
+    softmax = np.exp(expected - expected.max())
+    np.testing.assert_allclose(probabilities, softmax / softmax.sum(), atol=1e-4)
+
+
+@needs_data
+def test_the_cat_is_a_cat():
+    model = convert(REAL)
+    probabilities = model.predict(preprocess_input(photograph("cat.jpg")[None]), verbose=0)
+    best = decode_predictions(probabilities, top=3)[0]
+    assert {row.name for row in best} == {"tiger cat", "tabby", "Egyptian cat"}
+
+
+@needs_data
+@pytest.mark.parametrize("change", ["channel order", "padding"])
+def test_logits_show_what_accuracy_hides(change):
+    # The comparison above would notice the two mistakes that are made most often.
+    blobs, image = caffe_reference.read_blobs(REAL), photograph("cat.jpg")
+    expected = caffe_reference.logits(image, blobs)[0]
+    if change == "channel order":
+        wrong = caffe_reference.logits(image[:, :, ::-1], blobs)[0]
+    else:
+        wrong = caffe_reference.logits(np.pad(image, ((0, 1), (0, 1), (0, 0)))[1:, 1:], blobs)[0]
+    assert np.abs(wrong - expected).max() > 100 * TOLERANCE

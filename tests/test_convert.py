@@ -1,0 +1,277 @@
+"""convert.py as a user types it, on good files and on bad ones."""
+
+import gzip
+import io
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+
+import caffe_reference
+import numpy as np
+import pytest
+import small_weights
+from conftest import ROOT
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.weights import convert
+
+GIB = 2**30
+BOMB = 1500  # MiB
+FOUR_GIB = b"\xff\xff\xff\xff\x0f"  # as a varint
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    return caffe_reference.random_blobs(heads=3)
+
+
+@pytest.fixture(scope="module")
+def caffe_file(blobs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "weights.caffemodel"
+    caffe_reference.write_blobs(path, blobs)
+    return path
+
+
+def test_the_account_of_a_conversion(caffe_file, run_script, image_folder, tmp_path):
+    photo = image_folder / "val" / "star" / "0.jpg"
+    output = tmp_path / "made" / "googlenet.keras"
+    outcome = run_script("convert.py", caffe_file, output, "--verify", photo)
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0] == "Caffe model: variant paper, 1000 classes, 13,378,280 parameters"
+    assert sum("loss1/fc[0]" in line and "2048x1024" in line for line in lines) == 1
+    kernel = caffe_reference.read_blobs(caffe_file)["conv1/7x7_s2"][0]
+    row = next(line for line in lines if "conv1/7x7_s2[0]" in line)
+    assert float(row.split()[-1]) == pytest.approx(np.sqrt((kernel**2).sum()), abs=1e-3)
+    assert "absent: nothing" in lines and "unused: nothing" in lines
+    assert any("unrestricted use" in line and "not its file" in line for line in lines)
+    assert sum(line.endswith("%") or "%  " in line for line in lines) == 5
+    assert lines[-1] == str(output)
+    labels = (tmp_path / "made" / "googlenet.labels.txt").read_text().splitlines()
+    assert len(labels) == 1000 and labels[281] == "n02123045 tabby"
+    again = run_script("predict.py", output, photo, "--top", 5)
+    assert again.status == 0
+    assert [line for line in lines if "%  " in line] == again.out.splitlines()[1:]
+
+
+def test_extra_layers_are_named_and_left(blobs, tmp_path):
+    from keras_googlenet.weights.conversion import convert_file
+
+    more = blobs | {"extra/layer": [np.ones((2, 2), "float32")]}
+    caffe_reference.write_blobs(tmp_path / "more", more)
+    assert convert_file(tmp_path / "more").unused == ["extra/layer[0]"]
+
+
+def changed(blobs, tmp_path, **changes):
+    path = tmp_path / "changed.caffemodel"
+    kept = {name: arrays for name, arrays in blobs.items() if changes.get(name, 1) is not None}
+    caffe_reference.write_blobs(path, kept | {n: a for n, a in changes.items() if a is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"inception_4c/3x3": None},
+            r"inception_4c/3x3\[0\] is missing, which layer inception_4c_3x3 needs",
+        ),
+        ({"loss3/classifier": None}, r"loss3/classifier\[1\] is missing, the classifier"),
+        ({"loss1/conv": None, "loss1/fc": None, "loss1/classifier": None}, "has aux2 only"),
+        (
+            {"conv2/3x3": [np.zeros((192, 64, 5, 5), "f"), np.zeros(192, "f")]},
+            r"conv2/3x3\[0\] has the shape \(192, 64, 5, 5\); layer conv2_3x3 needs \(192, 64, 3",
+        ),
+        (
+            {"conv2/3x3": [np.full((192, 64, 3, 3), np.nan, "f"), np.zeros(192, "f")]},
+            r"conv2/3x3\[0\] holds infinities or no numbers",
+        ),
+        ({"loss3/classifier": [np.zeros((1, 1024), "f"), np.zeros(1, "f")]}, "has 1 numbers"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, message, blobs, tmp_path):
+    with pytest.raises(UserError, match=message):
+        convert(changed(blobs, tmp_path, **changes))
+
+
+def test_another_variant_than_expected(caffe_file):
+    with pytest.raises(UserError, match="holds the variant paper, not google"):
+        convert(caffe_file, "google")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.999])
+def test_cut_off_files(share, caffe_file, run_script, tmp_path):
+    content = caffe_file.read_bytes()
+    (tmp_path / "cut").write_bytes(content[: int(share * len(content))])
+    outcome = run_script("convert.py", tmp_path / "cut", tmp_path / "out.keras")
+    assert outcome.status == 2 and outcome.out == ""
+    assert len(outcome.err.strip().splitlines()) == 1 and "Traceback" not in outcome.err
+    assert "byte" in outcome.err or "empty" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"], "no output, no temporary file"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00" * 100,
+        b"hello\n" * 50,
+        b"\xff\xd8\xff\xe0JFIF" + bytes(200),
+        b"PK\x05\x06" + bytes(18),
+    ],
+    ids=["zeros", "text", "picture", "empty zip"],
+)
+def test_files_of_something_else(content, run_script, tmp_path):
+    (tmp_path / "weights.caffemodel").write_bytes(content)
+    outcome = run_script("convert.py", tmp_path / "weights.caffemodel", tmp_path / "out.keras")
+    assert outcome.status == 2 and "holds no weights that are known here" in outcome.err
+
+
+def test_mistakes_in_the_command(run_script, caffe_file, tmp_path):
+    for arguments, sentence in (
+        ([tmp_path / "nowhere", "out.keras"], "there is no file"),
+        ([tmp_path, "out.keras"], "there is no file"),
+        ([caffe_file, "out.h5"], "OUTPUT must end in .keras"),
+        ([caffe_file, "out.keras", "--verify", "nowhere.jpg"], "nowhere.jpg"),
+        ([caffe_file, "out.keras", "--variant", "slim"], "not slim"),
+    ):
+        outcome = run_script("convert.py", *arguments)
+        assert outcome.status == 2 and sentence in outcome.err and outcome.out == ""
+
+
+def test_a_full_disk_leaves_nothing_behind(caffe_file, run_script, tmp_path, monkeypatch):
+    import keras
+
+    def full(self, path, *arguments, **keywords):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    outcome = run_script("convert.py", caffe_file, tmp_path / "out.keras")
+    assert outcome.status == 2 and "No space left on device" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def zip_bomb(member):
+    """A zip archive of a few megabytes whose member declares and unpacks to `BOMB` MiB of zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(member, BOMB * block)
+    content = bytearray(file.getvalue())
+    central = content.rindex(b"PK\x01\x02")
+    for method, size in ((8, 22), (central + 10, central + 24)):
+        struct.pack_into("<H", content, method, zipfile.ZIP_DEFLATED)
+        struct.pack_into("<I", content, size, BOMB * 2**20)
+    return bytes(content)
+
+
+def hostile_files(folder):
+    """Files that ask for more than they hold; name -> what the sentence must say."""
+    layer = b"\xa2\x06"  # field 100 of NetParameter
+    (folder / "prefix").write_bytes(b"\x0a\x04name" + layer + FOUR_GIB + b"rest")
+    (folder / "layers").write_bytes(b"\x0a\x04name" + (layer + b"\x00") * 10_000_000)
+    shape = b"\x3a\x0c\x0a\x0a" + FOUR_GIB * 2
+    blob = b"\x3a" + bytes([len(shape) + 6]) + shape + b"\x2a\x04" + bytes(4)
+    (folder / "shape").write_bytes(layer + bytes([len(blob) + 3]) + b"\x0a\x01x" + blob)
+    header = struct.pack("<Q", 2**32) + b'{"x": {"dtype": "F32"'
+    (folder / "header").write_bytes(header + bytes(100))
+    with open(folder / "huge", "wb") as file:
+        file.truncate(5 * GIB)
+    for name, member in (("bomb.pth", "x/data.pkl"), ("bomb.pb", "graph.pb")):
+        (folder / name).write_bytes(zip_bomb(member))
+    for name, member in (("bomb.tar.gz", "x.ckpt"), ("other.tar.gz", "x.txt")):
+        info = tarfile.TarInfo(member)
+        info.size = BOMB * 2**20
+        zeros = gzip.compress(bytes(2**20))
+        (folder / name).write_bytes(gzip.compress(info.tobuf()) + BOMB * zeros)
+    memo = b"\x80\x02}r\xff\xff\xff\x7f" + b"8" + b"X\xff\xff\xff\xffshort."
+    with zipfile.ZipFile(folder / "memo.pth", "w") as archive:
+        archive.writestr("x/data.pkl", memo)
+    return {
+        "prefix": "announces 4294967295 bytes where 4 are left",
+        "layers": "more than 1000000 fields",
+        "shape": "its shape is (4294967295, 4294967295) and holds 4 bytes",
+        "header": "announces 4294967296 bytes",
+        "huge": "has 5120 MiB",
+        "bomb.pth": "unpacks to more than 64 MiB",
+        "bomb.pb": "unpacks to more than 64 MiB",
+        "bomb.tar.gz": "unpacks to more than 64 MiB",
+        "other.tar.gz": "unpacks to more than 64 MiB",
+        "memo.pth": "pickle",
+    }
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from keras_googlenet.errors import UserError
+from keras_googlenet.weights import convert
+for path in sys.argv[1:]:
+    try:
+        convert(path)
+    except UserError as error:
+        print(str(error).replace(chr(10), " "))
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
+"""
+
+
+def measure(files):
+    """What `convert` says of each file, and the most memory that the process took, in bytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, files)], cwd=ROOT, capture_output=True, text=True
+    )
+    *sentences, memory = done.stdout.splitlines()
+    print("greatest memory", int(memory) / 2**20, "MiB")
+    return sentences, int(memory)
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read as on Linux")
+
+
+@needs_linux
+def test_hostile_files_stay_below_one_gib(tmp_path):
+    wanted = hostile_files(tmp_path)
+    files = [tmp_path / name for name in wanted]
+    sentences, memory = measure(files)
+    for sentence, file, part in zip(sentences, files, wanted.values(), strict=True):
+        assert str(file) in sentence and part in sentence
+    assert memory < GIB
+
+
+@needs_linux
+@pytest.mark.slow
+def test_the_largest_file_that_is_taken_stays_below_one_gib(tmp_path):
+    caffe_reference.write_blobs(tmp_path / "w", caffe_reference.random_blobs(classes=2000))
+    sentences, memory = measure([tmp_path / "w"])
+    assert sentences == [] and memory < GIB
+
+
+def test_a_checkpoint_that_ends_tensorflow_is_one_sentence(run_script, tmp_path):
+    # With right checksums TensorFlow's reader trusts the index, and aborts on what it holds.
+    small_weights.slim(tmp_path / "a.ckpt", old_form=False)
+    index = tmp_path / "a.ckpt.index"
+    index.write_bytes(small_weights.broken_but_sealed(index.read_bytes()))
+    outcome = run_script("convert.py", tmp_path / "a.ckpt", tmp_path / "out.keras")
+    assert outcome.status == 2 and "Check failed: entry.ParseFromString" in outcome.err
+    assert not (tmp_path / "out.keras").exists()
+
+
+def test_tar_members_are_written_by_their_last_name_only(tmp_path):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name in ("../../escaped.ckpt", "/tmp/escaped.ckpt"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            tar.addfile(info, io.BytesIO(b"data"))
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "download"
+    source.write_bytes(archive.getvalue())
+    before = os.listdir(tmp_path)
+    with pytest.raises(UserError, match="damaged"):
+        convert(source)
+    assert os.listdir(tmp_path) == before and not os.path.exists("/tmp/escaped.ckpt")

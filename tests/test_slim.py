@@ -1,0 +1,48 @@
+"""TF-slim's checkpoint against plain TensorFlow operations on its variables."""
+
+import tarfile
+
+import numpy as np
+import pytest
+import slim_checkpoint
+from test_caffe import logits_of
+
+from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.weights import slim
+from keras_googlenet.weights.checkpoint_process import read_variables
+from keras_googlenet.weights.conversion import convert_file
+from keras_googlenet.weights.sources import MOST_BYTES
+
+TOLERANCE = 1e-3  # of logits
+
+
+@pytest.fixture(scope="module")
+def values():
+    return slim_checkpoint.variables()
+
+
+@pytest.mark.parametrize("form", ["one file of 2016", "tar.gz", "prefix of two", "index"])
+def test_every_form_agrees(form, values, tmp_path, monkeypatch):
+    if form != "one file of 2016":  # the others are read without the cost of a process each
+        monkeypatch.setattr(slim, "read_in_a_process", lambda p: read_variables(p, MOST_BYTES))
+    prefix = tmp_path / "inception_v1.ckpt"
+    slim_checkpoint.save(values, prefix, old_form=form in ("one file of 2016", "tar.gz"))
+    source = prefix
+    if form == "tar.gz":
+        source = tmp_path / "download"
+        with tarfile.open(source, "w:gz") as archive:
+            archive.add(prefix, "./inception_v1.ckpt")
+        prefix.unlink()
+    elif form == "index":
+        source = tmp_path / "inception_v1.ckpt.index"
+    conversion = convert_file(source)
+    assert conversion.model.output_names == ["main"]
+    assert conversion.absent == ["aux1", "aux2"] and conversion.unused == ["global_step"]
+    trained = [weight for weight in conversion.model.trainable_weights]
+    assert sum(int(np.prod(weight.shape)) for weight in trained) == 6_618_649
+    images = np.random.default_rng(1).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
+    expected = slim_checkpoint.logits(values, preprocess_input(images, "slim"))
+    actual = logits_of(conversion.model, images)[0]
+    assert np.std(expected) > 0.1
+    print("greatest logit difference", np.abs(actual - expected).max())
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
