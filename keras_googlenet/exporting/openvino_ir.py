@@ -1,0 +1,54 @@
+"""OpenVINO's own format: a pair of files, `.xml` and `.bin`."""
+
+import os
+from pathlib import Path
+
+import keras
+
+from keras_googlenet.atomic import replacing
+from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
+from keras_googlenet.exporting.graph import inference_graph
+from keras_googlenet.exporting.labelled import replacing_with_labels
+from keras_googlenet.exporting.onnx_file import onnx_bytes
+from keras_googlenet.exporting.optional import optional
+
+
+def export_openvino(
+    model: keras.Model,
+    path: str | Path,
+    labels: list[str] | None = None,
+    pictures: Pictures | None = None,
+) -> tuple[Path, Agreement]:
+    """Writes a network for OpenVINO with its labels beside it.
+
+    Input `image`, float32 `(n, size, size, 3)` RGB in [0, 255]; output `probabilities`, float32
+    `(n, classes)`. The preprocessing is inside. The weights stay float32.
+
+    Args:
+        model: Any GoogLeNet; the main head is exported.
+        path: File to write, `.xml`; the weights go into the `.bin` beside it.
+        labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
+        pictures: What to compare on, computed in float32; `sample_pictures` if not given.
+
+    Returns:
+        The `.xml` file, and how it compares with `model`.
+
+    Raises:
+        UserError: If a probability differs by more than `TOLERANCE`, or packages are missing;
+            nothing is written then.
+    """
+    path = Path(path)
+    openvino = optional("openvino")
+    network = openvino.Core().read_model(onnx_bytes(inference_graph(model)))
+    agreement = compare(model, _run(openvino, network), TOLERANCE, pictures)
+    weights = path.with_suffix(".bin")
+    with replacing_with_labels(path, model, labels) as file, replacing(weights) as weights_file:
+        openvino.save_model(network, file, compress_to_fp16=False)
+        os.replace(file.with_suffix(".bin"), weights_file)
+    return path, agreement
+
+
+def _run(openvino, network) -> Run:
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take bfloat16
+    compiled = openvino.Core().compile_model(network, "CPU", exact)
+    return lambda images: compiled({"image": images})["probabilities"]

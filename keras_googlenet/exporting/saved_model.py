@@ -1,0 +1,131 @@
+"""A SavedModel for TF Serving: a version directory with three signatures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from keras_googlenet.atomic import replacing
+from keras_googlenet.data import preprocessing
+from keras_googlenet.errors import UserError
+from keras_googlenet.exporting import warmup
+from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
+from keras_googlenet.exporting.graph import Graph, inference_graph, merge_siblings
+from keras_googlenet.exporting.network import network_function
+from keras_googlenet.imagenet import TOP, default_labels, write_labels
+
+TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.1}  # greatest difference of a probability
+DECODERS = 4  # images of a batch that are decoded at once; each may take 192 MB
+WARMUP_SIDE = 64  # pixels of the image that warms `classify` up
+
+
+def export_saved_model(
+    model: keras.Model,
+    path: str | Path,
+    labels: list[str] | None = None,
+    precision: str = "float32",
+    pictures: Pictures | None = None,
+) -> tuple[Path, Agreement]:
+    """Writes the next version of a SavedModel for TF Serving.
+
+    Its signatures, with the preprocessing inside:
+
+    - `serving_default`: `image`, float32 `(n, size, size, 3)` RGB in [0, 255], to
+      `probabilities`, float32 `(n, classes)`;
+    - `classify`: `image_bytes`, string `(n,)`, JPEG, PNG, BMP or GIF of any size, to `classes`,
+      string, and `scores`, float32, both `(n, min(5, classes))`, the best first;
+    - `features`: `image` to `features`, float32 `(n, channels)`.
+
+    Args:
+        model: Any GoogLeNet; the main head is exported.
+        path: Folder of the versions: `1/`, `2/`, … are made inside.
+        labels: Class names; `default_labels` if not given.
+        precision: "float32" or "bfloat16", which processors with AVX512-BF16 or AMX compute
+            faster.
+        pictures: What to compare on; `sample_pictures` if not given.
+
+    Returns:
+        The new version's folder, and how it compares with `model`.
+
+    Raises:
+        UserError: If a probability differs by more than `TOLERANCES` allow; nothing is written
+            then.
+    """
+    graph = inference_graph(model)
+    labels = labels or default_labels(model.outputs[0].shape[-1])
+    version = _next_version(Path(path))
+    with replacing(version) as folder:
+        _write(_signatures(graph, labels, precision), folder)
+        agreement = compare(model, _run(folder), TOLERANCES[precision], pictures)
+        extra = folder / "assets.extra"
+        extra.mkdir()
+        write_labels(extra / "labels.txt", labels)
+        warmup.write_requests(extra / "tf_serving_warmup_requests", _warmup_inputs(graph))
+    return version, agreement
+
+
+def _signatures(graph: Graph, labels: list[str], precision: str) -> dict[str, Callable]:
+    network = network_function(merge_siblings(graph), precision)
+    images = tf.TensorSpec((None, graph.image_size, graph.image_size, 3), tf.float32, name="image")
+    encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
+
+    @tf.function(input_signature=[images], autograph=False)
+    def probabilities(image):
+        return {"probabilities": network(image)[1]}
+
+    @tf.function(input_signature=[images], autograph=False)
+    def features(image):
+        return {"features": network(image)[0]}
+
+    @tf.function(input_signature=[encoded], autograph=False)
+    def classify(image_bytes):
+        scores = network(_views(image_bytes, graph.image_size))[1]
+        scores, best = tf.math.top_k(scores, min(TOP, graph.classes))
+        return {"classes": tf.gather(tf.constant(labels), best), "scores": scores}
+
+    return {"serving_default": probabilities, "classify": classify, "features": features}
+
+
+def _views(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes, resizes and crops each image of a batch as it is evaluated."""
+    some = tf.debugging.Assert(tf.size(encoded) > 0, ["the request holds no image"])
+    with tf.device("/CPU:0"), tf.control_dependencies([some]):
+        return tf.map_fn(
+            lambda image: preprocessing.evaluation_view(preprocessing.decode(image), size),
+            encoded,
+            fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
+            parallel_iterations=DECODERS,
+        )
+
+
+def _write(signatures: dict, folder: Path):
+    try:
+        tf.saved_model.save(tf.Module(), str(folder), signatures)
+    except tf.errors.OpError as error:  # how TensorFlow reports a full disk
+        raise OSError(error.message.rpartition("; ")[2].partition(" [Op")[0]) from error
+
+
+def _warmup_inputs(graph: Graph) -> dict[str, dict]:
+    shape = (1, graph.image_size, graph.image_size, 3)
+    black = tf.make_tensor_proto(0.0, tf.float32, shape)
+    pixels = tf.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), tf.uint8)
+    encoded = tf.make_tensor_proto([tf.io.encode_jpeg(pixels).numpy()])
+    return {
+        "serving_default": {"image": black},
+        "classify": {"image_bytes": encoded},
+        "features": {"image": black},
+    }
+
+
+def _next_version(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; give a folder for the versions of the SavedModel.")
+    found = path.iterdir() if path.exists() else []
+    versions = [int(entry.name) for entry in found if entry.name.isdecimal()]
+    return path / str(max(versions, default=0) + 1)
+
+
+def _run(folder: Path) -> Run:
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    return lambda images: serve(image=tf.constant(images))["probabilities"].numpy()

@@ -1,0 +1,328 @@
+import multiprocessing
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from interrupted_export import export as export_in_process
+from PIL import Image
+
+from keras_googlenet import exporting
+from keras_googlenet.data import crops, folders, pipeline
+from keras_googlenet.data.datasets import folder_split
+from keras_googlenet.errors import UserError
+from keras_googlenet.exporting import agreement, graph, litert
+from keras_googlenet.googlenet import VARIANTS, GoogLeNet, inference_model
+from keras_googlenet.imagenet import preprocess_input
+
+TOLERANCE = 1e-5  # of a probability in float32
+INTERRUPTIONS = 20
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Networks whose weights and statistics are all random: fresh ones hide how they are folded."""
+    keras.utils.set_random_seed(6)
+    generator = np.random.default_rng(6)
+    made = {}
+    for variant in VARIANTS:
+        if variant == "naive":
+            continue
+        made[variant] = GoogLeNet(classes=6, input_shape=(65, 65, 3), variant=variant)
+        for weight in made[variant].weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+            elif weight.name in ("beta", "moving_mean", "bias"):
+                weight.assign(generator.uniform(-0.2, 0.2, weight.shape))
+    first = made["batchnorm"].get_layer("conv1_7x7_s2_bn").moving_variance
+    first.assign(first * 1e4)  # of pixels up to 255; else the softmax would be all or nothing
+    return made
+
+
+@pytest.fixture(scope="module")
+def saved(networks, tmp_path_factory):
+    """A SavedModel of the paper's network, loaded, and the folder of its version."""
+    folder = tmp_path_factory.mktemp("serving")
+    version, _ = exporting.export_saved_model(networks["paper"], folder, list("abcdef"))
+    return tf.saved_model.load(str(version)).signatures, version
+
+
+def expected(model, variant, images):
+    return inference_model(model).predict_on_batch(preprocess_input(images, variant))
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "naive"])
+def test_the_inference_graph_computes_the_network(networks, variant, photographs):
+    from keras_googlenet.exporting.network import network_function
+
+    images = photographs[:, :65, :65]
+    made = graph.inference_graph(networks[variant])
+    kinds = {type(step.operation).__name__ for step in made.steps}
+    assert ("LocalResponse" in kinds) != VARIANTS[variant].batch_norm
+    want = expected(networks[variant], variant, images)
+    assert np.abs(want[0] - want[1]).max() > 10 * TOLERANCE
+    for form in (made, graph.merge_siblings(made)):
+        _, got = network_function(form)(tf.constant(images))
+        np.testing.assert_allclose(got, want, atol=TOLERANCE)
+
+
+def test_siblings_are_merged(networks):
+    made = graph.inference_graph(networks["paper"])
+    count = [
+        sum(isinstance(step.operation, graph.Convolution) for step in form.steps)
+        for form in (made, graph.merge_siblings(made))
+    ]
+    assert count == [57, 57 - 2 * 9]  # Table 1: three of the six of each module become one
+
+
+def test_signatures(networks, saved, photographs):
+    signatures, _ = saved
+    assert set(signatures) == {"serving_default", "classify", "features"}
+    images = tf.constant(photographs[:, :65, :65])
+    inputs = signatures["serving_default"].structured_input_signature[1]
+    assert list(inputs) == ["image"] and inputs["image"].shape.as_list() == [None, 65, 65, 3]
+    assert list(signatures["serving_default"].structured_outputs) == ["probabilities"]
+    network = inference_model(networks["paper"])
+    pooled = keras.Model(network.inputs, network.get_layer("pool5").output)
+    features = pooled.predict_on_batch(preprocess_input(images.numpy(), "paper"))
+    got = signatures["features"](image=images)["features"]
+    np.testing.assert_allclose(got, features, rtol=1e-4, atol=1e-4)
+    for count in (1, 4):
+        got = signatures["serving_default"](image=images[:count])["probabilities"]
+        want = expected(networks["paper"], "paper", images.numpy()[:count])
+        assert got.dtype == tf.float32
+        np.testing.assert_allclose(got, want, atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def mixed_files(tmp_path_factory):
+    """Images of every format, of several sizes and of 1, 3 and 4 channels."""
+    folder = tmp_path_factory.mktemp("mixed")
+    generator = np.random.default_rng(1)
+    shapes = {"a.jpg": (80, 120, 3), "b.png": (200, 90, 4), "c.bmp": (65, 65, 3)}
+    shapes |= {"d.gif": (30, 40), "e.jpg": (300, 70), "f.png": (1, 3, 3), "g.bmp": (75, 74)}
+    for name, shape in shapes.items():
+        picture = Image.fromarray(generator.integers(0, 256, shape, dtype="uint8"))
+        picture.save(folder / name)
+    return folders.list_images([str(folder)])
+
+
+def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files):
+    (batch,) = pipeline.view_batches(mixed_files, 65, [])
+    predicted = expected(networks["paper"], "paper", batch.images)
+    split = folder_split({"x": mixed_files}, ["x"])
+    ((views, _),) = crops.crop_batches(split, (65,), crops.protocol(1), 16)
+    evaluated = expected(networks["paper"], "paper", views[0].numpy())
+    encoded = [tf.io.read_file(file).numpy() for file in mixed_files]
+    answer = saved[0]["classify"](image_bytes=tf.constant(encoded))
+    assert answer["scores"].shape == (7, 5) and answer["classes"].dtype == tf.string
+    for probabilities in (predicted, evaluated):
+        order = np.argsort(-probabilities, kind="stable")[:, :5]
+        best = np.take_along_axis(probabilities, order, axis=1)
+        np.testing.assert_allclose(answer["scores"], best, atol=TOLERANCE)
+    names = np.array([label.encode() for label in "abcdef"], object)[order]
+    np.testing.assert_array_equal(answer["classes"], names)
+
+
+def test_classify_fails_as_a_whole(saved, mixed_files):
+    good = tf.io.read_file(mixed_files[0]).numpy()
+    for bad, message in ((b"bad", "no JPEG, PNG, GIF or BMP"), (good[:200], "JPEG")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            saved[0]["classify"](image_bytes=tf.constant([good, bad]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="holds no image"):
+        saved[0]["classify"](image_bytes=tf.constant([], tf.string))
+
+
+def test_files_of_a_version(saved):
+    _, version = saved
+    extra = version / "assets.extra"
+    assert (extra / "labels.txt").read_text().split() == list("abcdef")
+    requests = list(tf.data.TFRecordDataset(str(extra / "tf_serving_warmup_requests")))
+    assert len(requests) == 3
+    variables = [path.stat().st_size for path in (version / "variables").iterdir()]
+    assert sum(variables) < 1000, "weights are constants"
+
+
+@pytest.mark.peers("tensorflow_serving")
+def test_warmup_requests_are_what_the_server_reads(saved):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    signatures, version = saved
+    file = version / "assets.extra" / "tf_serving_warmup_requests"
+    names = []
+    for record in tf.data.TFRecordDataset(str(file)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        names.append(request.model_spec.signature_name)
+        inputs = {name: tf.constant(tf.make_ndarray(t)) for name, t in request.inputs.items()}
+        answer = signatures[names[-1]](**inputs)
+        assert all(output.shape[0] == 1 for output in answer.values())
+    assert sorted(names) == sorted(signatures)
+
+
+def test_version_is_one_more_than_the_last(networks, tmp_path):
+    for name in ("3", "12", "notes"):
+        (tmp_path / "net" / name).mkdir(parents=True)
+    version, report = exporting.export_saved_model(
+        networks["slim"], tmp_path / "net", precision="bfloat16"
+    )
+    assert version.name == "13"
+    assert 1e-7 < report.largest < 0.1, "bfloat16 is not float32"
+
+
+def test_a_file_in_the_way(networks, tmp_path):
+    (tmp_path / "net").write_text("")
+    with pytest.raises(UserError, match="net is a file; give a folder"):
+        exporting.export_saved_model(networks["slim"], tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"include_top": False}, "ends in features"),
+        ({"classifier_activation": None}, "ends in logits"),
+        ({"input_shape": (None, None, 3)}, "one fixed square size"),
+        ({"input_shape": (32, 64, 3)}, "one fixed square size"),
+    ],
+)
+def test_networks_that_cannot_be_exported(arguments, message):
+    arguments = {"classes": 2, "input_shape": (32, 32, 3), "aux_heads": False} | arguments
+    with pytest.raises(UserError, match=message):
+        graph.inference_graph(GoogLeNet(**arguments))
+
+
+def test_a_network_in_mixed_precision_is_exported_in_float32(photographs, tmp_path):
+    with_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = GoogLeNet(classes=4, input_shape=(65, 65, 3))
+    finally:
+        keras.config.set_dtype_policy(with_policy)
+    _, report = exporting.export_saved_model(model, tmp_path / "net")
+    assert report.largest < agreement.LOW_PRECISION_TOLERANCE
+
+
+def test_litert_file(networks, photographs, tmp_path):
+    images = photographs[:, :65, :65]
+    path, _ = exporting.export_litert(networks["paper"], tmp_path / "net.tflite", list("abcdef"))
+    serve = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    assert list(serve.get_input_details()) == ["image"]
+    for count in (1, 32):
+        some = np.resize(images, (count, 65, 65, 3))
+        got = serve(image=some)["probabilities"]
+        np.testing.assert_allclose(got, expected(networks["paper"], "paper", some), atol=TOLERANCE)
+    assert (tmp_path / "net.labels.txt").read_text() == "a\nb\nc\nd\ne\nf\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantize", ["float16", "dynamic", "int8"])
+def test_quantised_litert(networks, photographs, quantize, tmp_path):
+    pictures = agreement.Pictures(photographs[:, :65, :65], np.arange(4), "photographs")
+    path, report = exporting.export_litert(
+        networks["paper"], tmp_path / "net.tflite", None, quantize, pictures
+    )
+    weights = sum(weight.numpy().size for weight in inference_model(networks["paper"]).weights)
+    bytes_each = {"float16": 2, "dynamic": 1, "int8": 1}[quantize]
+    assert path.stat().st_size == pytest.approx(weights * bytes_each, rel=0.15)
+    assert report.accuracies is not None and "accuracy" in str(report)
+    types = {name.split()[1] for name in litert.operators(path) if "QUANTIZE" not in name}
+    assert types == ({"int8"} if quantize == "int8" else {"float32"})
+    serve = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    for count in (1, 32):
+        got = serve(image=np.resize(pictures.images, (count, 65, 65, 3)))["probabilities"]
+        assert got.shape == (count, 6) and got.dtype == np.float32
+
+
+def test_int8_needs_pictures(networks, tmp_path):
+    with pytest.raises(UserError, match="int8 needs pictures"):
+        exporting.export_litert(networks["paper"], tmp_path / "net.tflite", quantize="int8")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.peers("onnx", "onnxruntime", "openvino")
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "naive"])
+def test_onnx_and_openvino(networks, variant, photographs, tmp_path):
+    import onnx
+    import onnxruntime
+    import openvino
+
+    labels = list("abcdef")
+    path, report = exporting.export_onnx(networks[variant], tmp_path / "net.onnx", labels)
+    assert report.largest < TOLERANCE
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(path)
+    path, report = exporting.export_openvino(networks[variant], tmp_path / "net.xml", labels)
+    assert report.largest < TOLERANCE
+    made = {file.name for file in tmp_path.iterdir()}
+    assert made == {"net.onnx", "net.xml", "net.bin", "net.labels.txt"}
+    images = photographs[:, :65, :65]
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    want = expected(networks[variant], variant, images)
+    np.testing.assert_allclose(compiled({"image": images})["probabilities"], want, atol=TOLERANCE)
+    np.testing.assert_allclose(session.run(None, {"image": images})[0], want, atol=TOLERANCE)
+
+
+def test_a_missing_package_is_one_sentence(networks, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match="needs the package onnx; install it with"):
+        exporting.export_onnx(networks["slim"], tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_an_export_killed_at_any_moment_leaves_whole_versions_only(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_googlenet.exporting"])
+    folder, generator = tmp_path / "serving", np.random.default_rng(5)
+    whole = seconds = None
+    for interruption in range(1 + INTERRUPTIONS):
+        ready = context.Event()
+        process = context.Process(target=export_in_process, args=(folder, ready))
+        process.start()
+        assert ready.wait(120)
+        began = time.monotonic()
+        process.join(None if whole is None else generator.uniform(0, seconds))
+        if whole is None:
+            seconds, whole = time.monotonic() - began, files_of(folder / "1")
+        process.kill()
+        process.join()
+        versions = [path for path in folder.iterdir() if path.name.isdecimal()]
+        assert all(files_of(path) == whole for path in versions), interruption
+    assert len(versions) < 1 + INTERRUPTIONS, "no export was interrupted"
+
+
+def files_of(version):
+    """Names and sizes; fingerprints and variables' indices vary in length by some bytes."""
+    files = [path for path in version.rglob("*") if path.is_file()]
+    return {str(path.relative_to(version)): path.stat().st_size // 1000 for path in files}
+
+
+def test_sample_pictures_differ():
+    images = agreement.sample_pictures(65).images
+    assert images.shape == (agreement.SAMPLE_PICTURES, 65, 65, 3)
+    assert images.min() >= 0 and images.max() <= 255
+    coarseness = [np.abs(np.diff(image, axis=0)).mean() for image in images]
+    assert coarseness == sorted(coarseness)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["net.onnx", "--quantize", "int8"], "--quantize is for --format litert, not onnx"),
+        (["net.tflite", "--precision", "bfloat16"], "--precision is for --format saved_model"),
+    ],
+)
+def test_flags_that_do_not_go_together(run_script, flags, sentence):
+    outcome = run_script("export.py", "runs/shapes", *flags)
+    assert outcome.status == 2 and sentence in outcome.err
+
+
+def test_export_compares_on_calibration_pictures(finished_run, run_script, image_folder, tmp_path):
+    flags = [tmp_path / "net.tflite", "--calibration", image_folder]
+    outcome = run_script("export.py", finished_run[0], *flags)
+    assert outcome.status == 0, outcome.err
+    assert f"on 9 images of {image_folder}" in outcome.out and "accuracy" in outcome.out

@@ -1,0 +1,121 @@
+"""An export in the C++ loader that TensorFlow Serving uses: every signature, without Python."""
+
+import io
+
+import numpy as np
+import pytest
+import saved_model_loader
+import tensorflow as tf
+from conftest import SERVED_LABELS
+from PIL import Image
+from saved_model_loader import LoaderError, SavedModel
+
+from keras_googlenet.data import preprocessing
+from keras_googlenet.googlenet import inference_model
+from keras_googlenet.imagenet import preprocess_input
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def served(serving_folder):
+    return SavedModel(serving_folder[0] / "1")
+
+
+@pytest.fixture(scope="module")
+def network(serving_folder):
+    return serving_folder[1][0]
+
+
+def encoded(picture, form="PNG", size=None):
+    image = Image.fromarray(picture.astype("uint8"))
+    file = io.BytesIO()
+    (image.resize(size) if size else image).save(file, form)
+    return file.getvalue()
+
+
+def test_the_loader_finds_the_signatures(served):
+    kinds = {
+        name: (
+            {key: (info.dtype, len(info.tensor_shape.dim)) for key, info in part.inputs.items()},
+            {key: info.dtype for key, info in part.outputs.items()},
+        )
+        for name, part in served.signatures.items()
+        if part.method_name == "tensorflow/serving/predict"
+    }
+    number, text = tf.float32.as_datatype_enum, tf.string.as_datatype_enum
+    assert kinds == {
+        "serving_default": ({"image": (number, 4)}, {"probabilities": number}),
+        "classify": ({"image_bytes": (text, 1)}, {"classes": text, "scores": number}),
+        "features": ({"image": (number, 4)}, {"features": number}),
+    }
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_pixels_to_probabilities_and_features(served, network, photographs, count):
+    images = photographs[:count, :65, :65]
+    prepared = preprocess_input(images, "paper")
+    got = served.run("serving_default", {"image": images})["probabilities"]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, network.predict_on_batch(prepared), atol=TOLERANCE)
+    pooled = inference_model(network).get_layer("pool5").output
+    expected = tf.keras.Model(network.inputs, pooled).predict_on_batch(prepared)
+    features = served.run("features", {"image": images})["features"]
+    np.testing.assert_allclose(features, expected.reshape(count, -1), rtol=1e-3, atol=1e-4)
+
+
+def test_bytes_to_class_names(served, network, photographs):
+    pictures = [
+        encoded(photographs[0]),
+        encoded(photographs[1], "JPEG", size=(300, 120)),
+        encoded(photographs[2], "BMP", size=(70, 90)),
+        encoded(photographs[3], "GIF", size=(66, 400)),
+    ]
+    answer = served.run("classify", {"image_bytes": np.array(pictures, object)})
+    views = [preprocessing.evaluation_view(preprocessing.decode(bits), 65) for bits in pictures]
+    expected = network.predict_on_batch(preprocess_input(np.stack(views), "paper"))
+    order = np.argsort(-expected)
+    np.testing.assert_allclose(answer["scores"], -np.sort(-expected), atol=TOLERANCE)
+    names = [[SERVED_LABELS[index].encode() for index in row] for row in order]
+    assert answer["classes"].tolist() == names
+    assert len({row[0] for row in answer["scores"].tolist()}) == 4  # four different pictures
+
+
+def test_a_bad_picture_is_an_error_with_a_message(served, photographs):
+    pictures = np.array([encoded(photographs[0]), b"no picture"], object)
+    with pytest.raises(LoaderError, match="no JPEG, PNG, GIF or BMP") as caught:
+        served.run("classify", {"image_bytes": pictures})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_the_session_gives_up_after_its_time(served, photographs):
+    pictures = np.array([encoded(photographs[0], size=(2000, 2000))] * 4, object)
+    with pytest.raises(LoaderError) as caught:
+        served.run("classify", {"image_bytes": pictures}, timeout=0.002)
+    assert caught.value.code == "DEADLINE_EXCEEDED"
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(LoaderError, match="Could not find SavedModel"):
+        SavedModel(tmp_path / "9")
+
+
+@pytest.mark.peers("openvino")
+def test_openvino_reads_the_saved_model_by_itself(serving_folder, network, photographs):
+    import openvino
+
+    core, exact = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(serving_folder[0] / "1"), "CPU", exact)
+    images = photographs[:, :65, :65]
+    want = network.predict_on_batch(preprocess_input(images, "paper"))
+    np.testing.assert_allclose(compiled({"image": images})["probabilities"], want, atol=TOLERANCE)
+
+
+def test_strings_of_every_length_cross_the_interface():
+    """Short ones lie inside TF_TString, long ones behind a pointer."""
+    texts = np.array([[b"", b"a" * 22], [b"b" * 23, bytes(range(256)) * 20]], object)
+    keep_alive = []
+    tensor = saved_model_loader._to_tensor(texts, saved_model_loader.STRING, keep_alive)
+    pointer = saved_model_loader.ctypes.c_void_p(tensor)
+    assert saved_model_loader._to_array(pointer).tolist() == texts.tolist()
+    saved_model_loader.C.TF_DeleteTensor(pointer)
