@@ -1,0 +1,133 @@
+"""What each branch of an inception module adds to the evidence for a class."""
+
+import difflib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.explaining.network import choose_classes, logit_network
+from keras_googlenet.googlenet import BRANCHES, TABLE_1, variant_of
+from keras_googlenet.imagenet import preprocess_input
+
+BranchMaps = dict[str, np.ndarray]
+
+
+def branch_maps(
+    model: keras.Model,
+    image: np.ndarray,
+    module: str = "5b",
+    class_index: int | str | None = None,
+    *,
+    head: str = "main",
+    labels: Sequence[str] | None = None,
+) -> BranchMaps:
+    """Splits the map that Grad-CAM's ReLU is applied to into the four branches of a module.
+
+    The map is L = sum over channels of a_k A_k, with a_k the spatial mean of the gradient of the
+    class's logit with respect to channel A_k of the concatenation. A branch's share is the same
+    sum over its own channels, so the four add up to L. In module 5b under the main head the sum
+    over L is the logit without its bias.
+
+    Args:
+        model: A GoogLeNet. It is left as it is.
+        image: `(h, w, 3)` RGB in [0, 255] at the model's size; the variant's preprocessing is
+            applied inside.
+        module: "3a" to "5b", one that the head sees.
+        class_index: A class by number, wnid or name; the best one if not given.
+        head: Whose logit is explained: "main", "aux1" or "aux2".
+        labels: Class names, for a class that is given by name.
+
+    Returns:
+        "1x1", "3x3", "5x5" and "pool" -> `(h', w')` float32 at the module's resolution, signed.
+
+    Raises:
+        ValueError: If there is no such module, class or head, or `model` is no GoogLeNet.
+
+    Source: Selvaraju et al. 2017, section 3, for L; the split is this project's own.
+    """
+    return branch_maps_of_modules(model, image, [module], class_index, head=head, labels=labels)[
+        module
+    ]
+
+
+def branch_maps_of_modules(
+    model: keras.Model,
+    image: np.ndarray,
+    modules: Sequence[str] | None = None,
+    class_index: int | str | None = None,
+    *,
+    head: str = "main",
+    labels: Sequence[str] | None = None,
+) -> dict[str, BranchMaps]:
+    """Does what `branch_maps` does for several modules in one pass.
+
+    Args:
+        model: As for `branch_maps`, like the other arguments.
+        image: `(h, w, 3)` RGB in [0, 255].
+        modules: All that the head sees if not given.
+        class_index: A class; the best one if not given.
+        head: "main", "aux1" or "aux2".
+        labels: Class names.
+
+    Returns:
+        Module -> its `branch_maps`.
+
+    Raises:
+        ValueError: As `branch_maps`.
+    """
+    network = logit_network(model, head)
+    seen = [name for name in TABLE_1 if _has_module(network, name)]
+    modules = seen if modules is None else modules
+    for module in modules:
+        _check_module(module, seen, head)
+    inputs = preprocess_input(np.asarray(image)[None], variant_of(model))
+    index = choose_classes(network, inputs, class_index, labels)[0]
+    outputs = [network.get_layer(f"inception_{module}_output").output for module in modules]
+    watched = keras.Model(network.inputs, [*outputs, network.output])
+    with tf.GradientTape() as tape:
+        *activations, logits = watched([inputs], training=False)
+        gradients = tape.gradient(logits[0, index], activations)
+    return {
+        module: _split(network, module, activation[0].numpy(), gradient[0].numpy())
+        for module, activation, gradient in zip(modules, activations, gradients, strict=True)
+    }
+
+
+def shares(maps: BranchMaps) -> dict[str, float]:
+    """Says how much of a module's evidence comes from each branch.
+
+    Args:
+        maps: As `branch_maps` gives them.
+
+    Returns:
+        Branch -> the sum over its map, divided by the absolute sums of the four together: in
+        [-1, 1], negative where the branch speaks against the class. All 0 if there is none.
+    """
+    sums = {branch: float(found.sum()) for branch, found in maps.items()}
+    total = sum(map(abs, sums.values()))
+    return {branch: value / total if total else 0.0 for branch, value in sums.items()}
+
+
+def _split(network, module: str, activation: np.ndarray, gradient: np.ndarray) -> BranchMaps:
+    """Weighs the channels and adds them up, branch after branch of the concatenation."""
+    weighed = activation * gradient.mean(axis=(0, 1))
+    inputs = network.get_layer(f"inception_{module}_output").input
+    ends = np.cumsum([tensor.shape[-1] for tensor in inputs])
+    parts = np.split(weighed, ends[:-1], axis=-1)
+    return {branch: part.sum(axis=-1) for branch, part in zip(BRANCHES, parts, strict=True)}
+
+
+def _has_module(network: keras.Model, module: str) -> bool:
+    return any(layer.name == f"inception_{module}_output" for layer in network.layers)
+
+
+def _check_module(module: str, seen: list[str], head: str):
+    if module not in seen:
+        near = ", ".join(difflib.get_close_matches(module, seen, cutoff=0.5)) or seen[-1]
+        raise UserError(
+            f"`module` must be one that the head {head} sees ({', '.join(seen)}), such as {near}. "
+            f"Received: {module=}."
+        )

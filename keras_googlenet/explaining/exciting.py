@@ -1,0 +1,106 @@
+"""The images of a data set that excite units most."""
+
+from collections.abc import Iterable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet.explaining.features import unit_network
+from keras_googlenet.googlenet import variant_of
+from keras_googlenet.imagenet import preprocess_input
+
+CROPS = 9
+
+
+def top_crops(
+    model: keras.Model,
+    layer: str,
+    channels: Sequence[int] | None,
+    batches: Iterable[np.ndarray],
+    count: int = CROPS,
+) -> list[list[np.ndarray]]:
+    """Finds what excites channels most: one place in an image, the best images first.
+
+    Args:
+        model: A GoogLeNet.
+        layer: As for `visualise`.
+        channels: Channel numbers; `None` for the layer as a whole, whose mean square counts.
+        batches: Images `(n, h, w, 3)` RGB in [0, 255], all of one size.
+        count: Crops of each channel.
+
+    Returns:
+        For each channel its crops, `(side, side, 3)` uint8: what the unit sees around the place,
+        or the whole image where it sees all of it.
+    """
+    network = unit_network(model, layer)
+    answer = tf.function(lambda images: network([images], training=False))
+    field = receptive_field(network.output)
+    kept = [[] for _ in (channels if channels is not None else [None])]
+    for images in batches:
+        answers = answer(preprocess_input(images, variant_of(model))).numpy()
+        answers = answers if answers.ndim == 4 else answers[:, None, None]
+        if channels is None:
+            answers = np.maximum(answers, 0)
+            found = [(answers**2).mean(axis=-1)]
+        else:
+            found = [answers[..., channel] for channel in channels]
+        for best, maps in zip(kept, found, strict=True):
+            best += [
+                _best_place(image, map_, field) for image, map_ in zip(images, maps, strict=True)
+            ]
+            best.sort(key=lambda pair: -pair[0])
+            del best[count:]
+    return [[crop for _, crop in best] for best in kept]
+
+
+def receptive_field(tensor) -> int:
+    """Returns how many pixels across one unit sees; of several paths the widest.
+
+    Args:
+        tensor: Of a functional model made of convolutions and pools.
+
+    Example:
+    >>> from keras_googlenet import GoogLeNet
+    >>> receptive_field(GoogLeNet(include_top=False).get_layer("conv2_3x3").output)
+    19
+    """
+    layer = tensor._keras_history.operation
+    if isinstance(layer, keras.layers.InputLayer):
+        return 1
+    if isinstance(layer, keras.layers.Dense | keras.layers.GlobalAveragePooling2D):
+        return np.iinfo(int).max  # all of the image
+    inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+    window, _ = _window(layer)
+    return max(receptive_field(before) + (window - 1) * _jump(before) for before in inputs)
+
+
+def _jump(tensor) -> int:
+    """Pixels from one unit to the next; the same on every path."""
+    layer = tensor._keras_history.operation
+    if isinstance(layer, keras.layers.InputLayer):
+        return 1
+    before = layer.input[0] if isinstance(layer.input, list) else layer.input
+    return _window(layer)[1] * _jump(before)
+
+
+def _window(layer) -> tuple[int, int]:
+    """Side of the window that a layer looks through, and its stride."""
+    if isinstance(layer, keras.layers.Conv2D):
+        return layer.kernel_size[0], layer.strides[0]
+    if isinstance(layer, keras.layers.MaxPooling2D):
+        return layer.pool_size[0], layer.strides[0]
+    return 1, 1
+
+
+def _best_place(image: np.ndarray, answers: np.ndarray, field: int) -> tuple[float, np.ndarray]:
+    """Returns the greatest answer, `answers` being `(h, w)`, and the pixels that it comes from."""
+    row, column = np.unravel_index(answers.argmax(), answers.shape)
+    side = min(field, *image.shape[:2])
+    corner = []
+    for place, cells, pixels in zip((row, column), answers.shape, image.shape, strict=False):
+        middle = (place + 0.5) * pixels / cells
+        corner.append(int(np.clip(round(middle - side / 2), 0, pixels - side)))
+    top, left = corner
+    crop = image[top : top + side, left : left + side]
+    return float(answers[row, column]), np.clip(np.round(crop), 0, 255).astype("uint8")

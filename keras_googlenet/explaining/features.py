@@ -1,0 +1,145 @@
+"""Feature visualisation: pictures that a channel, a neuron, a branch or a class answers to.
+
+Source: Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from keras_googlenet.explaining import fourier, robustness
+from keras_googlenet.explaining.network import float32_copy
+from keras_googlenet.googlenet import variant_of
+from keras_googlenet.imagenet import preprocess_input
+
+STEPS = 200
+SIZE = 160  # pixels
+_LEARNING_RATE = 0.05  # lucid
+_SLEEPING = 0.1  # share of the gradient that passes where the unit is off, or it would never wake
+_DIVERSITY = 0.5  # weight of the likeness of pictures against the mean activation that they reach
+
+
+def visualise(
+    model: keras.Model,
+    layer: str,
+    directions: np.ndarray | Sequence[int] | None = None,
+    *,
+    neuron: bool = False,
+    size: int = SIZE,
+    steps: int = STEPS,
+    diversity: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """Draws pictures that excite units of a layer.
+
+    The mean activation over all places (of a neuron: in the middle) is raised by Adam, under
+    random jitter, scale and rotation. Of an inception module or a ReLU, it is what goes into the
+    ReLU that is raised, with a tenth of the gradient where the unit is off.
+
+    Args:
+        model: A GoogLeNet. It is left as it is.
+        layer: A convolution, a module's output, or "main" for classes.
+        directions: Channel or class numbers, or `(n, channels)` weights; `None` for one picture of
+            the layer as a whole, such as a branch: the mean of the squares of all its channels.
+        neuron: Whether only the unit in the middle counts.
+        size: Side of the pictures in pixels, 32 or more.
+        steps: Steps of the optimiser.
+        diversity: Pictures a direction, which are pushed apart by the likeness of their textures.
+        seed: Decides start and movements.
+        progress: Whether to show a bar, if standard error is a terminal.
+
+    Returns:
+        `(n, diversity, size, size, 3)` float32 RGB in [0, 255].
+    """
+    network = unit_network(model, layer)
+    weights = _weights(directions, network.output.shape[-1])
+    count = 1 if weights is None else len(weights)
+    repeated = None if weights is None else np.repeat(weights, diversity, axis=0)
+    spectrum = tf.Variable(fourier.random_spectrum(count * diversity, size, seed))
+    optimizer = keras.optimizers.Adam(_LEARNING_RATE)
+    optimizer.build([spectrum])
+    variant = variant_of(model)
+
+    @tf.function
+    def step(number):
+        with tf.GradientTape() as tape:
+            pictures = robustness.move(fourier.to_pixels(spectrum, size), tf.stack([seed, number]))
+            answers = network([preprocess_input(pictures, variant)], training=False)
+            reached = _objective(answers, repeated, neuron)
+            loss = -tf.reduce_sum(reached)
+            if diversity > 1:
+                likeness = _likeness(answers, count, diversity)
+                loss += _DIVERSITY * likeness * tf.stop_gradient(tf.reduce_sum(tf.abs(reached)))
+        optimizer.apply([tape.gradient(loss, spectrum)], [spectrum])
+
+    hidden = not (progress and sys.stderr.isatty())
+    for number in tqdm(range(steps), unit=" steps", disable=hidden, leave=False):
+        step(tf.constant(number))
+    pictures = fourier.to_pixels(spectrum, size).numpy()
+    return pictures.reshape(count, diversity, size, size, 3)
+
+
+def unit_network(model: keras.Model, layer: str) -> keras.Model:
+    """Copies the part of a network below some units, for images of any size.
+
+    Args:
+        model: A GoogLeNet.
+        layer: As for `visualise`.
+
+    Returns:
+        A float32 model from preprocessed images to what goes into the layer's ReLUs, or to logits.
+    """
+    output = _before_relu(model.get_layer(layer))
+    network = float32_copy(keras.Model(model.inputs, output), any_size=True)
+    if layer == "main":
+        network.get_layer(layer).activation = keras.activations.linear
+    return network
+
+
+def _before_relu(layer):
+    if isinstance(layer, keras.layers.Concatenate):
+        parts = [_before_relu(tensor._keras_history.operation) for tensor in layer.input]
+        return keras.layers.Concatenate(name=f"{layer.name}_before_relu")(parts)
+    return layer.input if isinstance(layer, keras.layers.ReLU) else layer.output
+
+
+def _weights(directions, channels: int) -> np.ndarray | None:
+    if directions is None:
+        return None
+    directions = np.asarray(directions)
+    if directions.ndim == 1:
+        return np.eye(channels, dtype="float32")[directions]
+    return directions.astype("float32")
+
+
+def _objective(answers, weights, neuron: bool) -> tf.Tensor:
+    """What is raised, `(n,)`."""
+    answers = _over_places(answers)
+    if neuron:
+        middle = answers.shape[1] // 2, answers.shape[2] // 2
+        answers = answers[:, middle[0], middle[1]][:, None, None]
+    if weights is None:
+        return tf.reduce_mean(tf.nn.relu(answers) ** 2, axis=(1, 2, 3))
+    along = tf.einsum("nyxc,nc->nyx", answers, weights)
+    return tf.reduce_mean(tf.nn.leaky_relu(along, _SLEEPING), axis=(1, 2))
+
+
+def _over_places(answers):
+    """Gives logits, `(n, classes)`, one place."""
+    return answers if len(answers.shape) == 4 else answers[:, None, None]
+
+
+def _likeness(answers, count: int, diversity: int) -> tf.Tensor:
+    """Mean cosine between the channel correlations of pictures of one direction."""
+    answers = tf.nn.relu(_over_places(answers))
+    correlations = tf.einsum("nyxc,nyxd->ncd", answers, answers)
+    flat = tf.reshape(correlations, (count, diversity, -1))
+    flat = tf.math.l2_normalize(flat, axis=-1)
+    cosines = tf.einsum("kid,kjd->kij", flat, flat)
+    others = 1 - tf.eye(diversity)
+    return tf.reduce_sum(cosines * others) / tf.reduce_sum(others) / count

@@ -1,0 +1,109 @@
+"""The network that is explained: the logits of one head, apart from the caller's model."""
+
+import difflib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.googlenet import AUX_TAPS, HEADS, variant_of
+from keras_googlenet.imagenet import default_labels, find_class
+
+LAST_MODULE = {"main": "5b", **AUX_TAPS}  # the last module that each head sees
+
+ClassIndex = int | str | Sequence[int] | None
+
+
+def logit_network(model: keras.Model, head: str = "main") -> keras.Model:
+    """Copies the part of a network that ends in the logits of one head.
+
+    The copy computes in float32 whatever the policy of the original, so that the parts of a map
+    add up, and nothing that is done to it reaches the original.
+
+    Args:
+        model: A GoogLeNet with three outputs or with one.
+        head: "main", "aux1" or "aux2".
+
+    Returns:
+        A model `(n, h, w, channels) -> (n, classes)`.
+
+    Raises:
+        ValueError: If `model` is no GoogLeNet or has no such head.
+    """
+    variant_of(model)
+    present = [name for name in HEADS if any(layer.name == name for layer in model.layers)]
+    if head not in present:
+        raise UserError(f"`head` must be one that the model has: {present}. Received: {head=}.")
+    network = float32_copy(keras.Model(model.inputs, model.get_layer(head).output))
+    network.get_layer(head).activation = keras.activations.linear
+    return network
+
+
+def float32_copy(network: keras.Model, any_size: bool = False) -> keras.Model:
+    """Copies a network, with its weights.
+
+    Args:
+        network: Functional model of one input.
+        any_size: Whether the copy takes images of any height and width.
+
+    Returns:
+        The copy, which computes in float32.
+    """
+
+    def copy(layer):
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    channels = network.inputs[0].shape[-1]
+    image = [keras.Input((None, None, channels), name="image")] if any_size else None
+    copied = keras.models.clone_model(network, input_tensors=image, clone_function=copy)
+    copied.set_weights(network.get_weights())
+    return copied
+
+
+def check_layer(network: keras.Model, layer: str):
+    """Raises `UserError` with the nearest names if the network has no such feature map."""
+    maps = [found.name for found in network.layers if len(found.output.shape) == 4]
+    if layer not in maps:
+        outputs = [name for name in maps if name.endswith("_output")]
+        near = ", ".join(difflib.get_close_matches(layer, maps)) or outputs[-1]
+        raise UserError(
+            f"`layer` must be a feature map that the head {network.layers[-1].name} sees, such as "
+            f"{near}. Received: {layer=}."
+        )
+
+
+def choose_classes(
+    network: keras.Model,
+    inputs: np.ndarray,
+    class_index: ClassIndex,
+    labels: Sequence[str] | None = None,
+) -> list[int]:
+    """Says which class to explain in each image.
+
+    Args:
+        network: Ends in logits.
+        inputs: `(n, h, w, channels)`, preprocessed.
+        class_index: A class by number, wnid or name; one number for each image; or `None` for the
+            best class of each.
+        labels: Class names; those of `default_labels` when not given.
+
+    Returns:
+        `n` class numbers.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    if class_index is None:
+        return tf.argmax(network([inputs], training=False), axis=-1).numpy().tolist()
+    classes = network.output.shape[-1]
+    if isinstance(class_index, str):
+        class_index = find_class(class_index, labels or default_labels(classes))
+    chosen = [class_index] * len(inputs) if np.ndim(class_index) == 0 else list(class_index)
+    if len(chosen) != len(inputs) or not all(0 <= index < classes for index in chosen):
+        raise UserError(
+            f"`class_index` must be in [0, {classes}), one for all images or one for each. "
+            f"Received: {class_index=}."
+        )
+    return [int(index) for index in chosen]

@@ -1,0 +1,118 @@
+"""Pages of explanations: plain HTML that needs no other file, no network and no script."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+_THUMBNAIL = 220  # pixels
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; background: #fff; }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+table { border-collapse: collapse; }
+th, td { padding: .15rem .8rem .15rem 0; text-align: left; font-variant-numeric: tabular-nums; }
+th { border-bottom: 1px solid #999; }
+td.bar { width: 16rem; }
+td.bar div { height: .8rem; background: #0072b2; }
+img { max-width: 100%; }
+.top { display: flex; flex-wrap: wrap; gap: 2rem; align-items: center; }
+.top img { width: 224px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr));
+            gap: 1rem; }
+figure { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
+figure img { width: 100%; aspect-ratio: 1; object-fit: cover; background: #f2f2f2; }
+.file { color: #555; }
+p { max-width: 46rem; }
+"""
+
+
+class Section(NamedTuple):
+    """A figure of a page: its heading, how to read it, and its picture as a `data:` address."""
+
+    heading: str
+    text: str
+    picture: str
+
+
+class Entry(NamedTuple):
+    """A photograph in an index.
+
+    Attributes:
+        link: File that explains it, beside the index.
+        name: File of the photograph.
+        square: `(s, s, 3)` uint8.
+        best: Its best class with the score.
+    """
+
+    link: str
+    name: str
+    square: np.ndarray
+    best: str
+
+
+def render(title: str, square: np.ndarray, top: Sequence, sections: Sequence[Section]) -> str:
+    """Writes the page of one photograph.
+
+    Args:
+        title: What is explained.
+        square: `(s, s, 3)` uint8 RGB, what the network saw.
+        top: Its best `Prediction`s.
+        sections: The figures.
+
+    Returns:
+        HTML.
+    """
+    rows = "".join(
+        f"<tr><td>{escape(row.name)}</td><td>{row.score:.1%}</td>"
+        f'<td class="bar"><div style="width:{row.score:.1%}"></div></td></tr>'
+        for row in top
+    )
+    best = f"<table><tr><th>class</th><th>score</th><th></th></tr>{rows}</table>"
+    seen = f'<img src="{thumbnail(square)}" alt="what the network saw">'
+    body = [f'<div class="top">{seen}{best}</div>']
+    for section in sections:
+        body.append(f"<h2>{escape(section.heading)}</h2>\n<p>{escape(section.text)}</p>")
+        body.append(f'<img src="{section.picture}" alt="{escape(section.heading)}">')
+    return _page(title, "\n".join(body))
+
+
+def render_index(title: str, entries: Sequence[Entry]) -> str:
+    """Writes the page that leads to those of many photographs.
+
+    Args:
+        title: What is explained.
+        entries: The photographs.
+
+    Returns:
+        HTML.
+    """
+    cells = [
+        f'<figure><a href="{escape(entry.link)}"><img src="{thumbnail(entry.square)}" '
+        f'alt="{escape(entry.name)}"></a><figcaption>{escape(entry.best)}<br>'
+        f'<span class="file">{escape(entry.name)}</span></figcaption></figure>'
+        for entry in entries
+    ]
+    return _page(title, f'<div class="pictures">{"".join(cells)}</div>')
+
+
+def thumbnail(square: np.ndarray) -> str:
+    """Returns a small JPEG of a picture, `(s, s, 3)` uint8, as a `data:` address."""
+    file = io.BytesIO()
+    Image.fromarray(square).resize((_THUMBNAIL, _THUMBNAIL), Image.LANCZOS).save(
+        file, "JPEG", quality=85
+    )
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )

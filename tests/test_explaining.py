@@ -1,0 +1,248 @@
+import explaining_reference as direct
+import keras
+import numpy as np
+import pytest
+
+from keras_googlenet import explaining
+from keras_googlenet.explaining import branches, maps
+from keras_googlenet.googlenet import BRANCHES, TABLE_1, GoogLeNet, inference_model
+from keras_googlenet.imagenet import preprocess_input
+
+SLOW = pytest.mark.slow  # not by the second, but together they would take a minute
+TOLERANCE = 1e-5  # of the greatest value
+MODULES_OF = {"main": tuple(TABLE_1), "aux1": ("3a", "3b", "4a"), "aux2": tuple(TABLE_1)[:6]}
+
+
+def network(variant="paper", **arguments):
+    keras.utils.set_random_seed(4)
+    return GoogLeNet(classes=5, input_shape=(96, 96, 3), variant=variant, **arguments)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def inputs(photographs):
+    return preprocess_input(photographs, "paper")
+
+
+def assert_near(ours, expected):
+    np.testing.assert_allclose(ours, expected, atol=TOLERANCE * np.abs(expected).max(), rtol=0)
+
+
+def stretched(coarse):
+    return np.stack([direct.stretch(cam, 96) for cam in coarse])
+
+
+@pytest.mark.parametrize(
+    "layer", ["inception_4c_output", pytest.param("inception_4c_3x3_relu", marks=SLOW)]
+)
+@pytest.mark.parametrize(
+    ("method", "formula"),
+    [
+        ("gradcam", direct.gradcam),
+        ("gradcam++", direct.gradcam_plus_plus),
+        ("layercam", direct.layercam),
+    ],
+)
+def test_equals_a_direct_implementation(model, photographs, inputs, method, formula, layer):
+    ours = explaining.gradcam(model, photographs, class_index=3, layer=layer, method=method)
+    assert ours.shape == (4, 96, 96) and ours.dtype == "float32"
+    expected = formula(*direct.activations_and_gradients(model, inputs, 3, layer))
+    assert expected.max() > 0
+    assert_near(ours, stretched(expected))
+
+
+@SLOW
+def test_score_cam_equals_a_direct_implementation(model, photographs, inputs):
+    layer = "inception_3b_pool_proj_relu"  # 64 channels: all take part
+    ours = explaining.gradcam(model, photographs[:2], 3, layer, "scorecam")
+    expected = direct.scorecam(
+        model, inputs[:2], 3, layer, lambda cam: direct.stretch_corners(cam, 96)
+    )
+    assert_near(ours, stretched(expected))
+
+
+def test_saliency_equals_a_direct_implementation(model, photographs, inputs):
+    ours = explaining.gradcam(model, photographs, 1, method="saliency")
+    expected = np.abs(direct.input_gradient(model, inputs, 1)).max(axis=-1)
+    assert_near(ours, expected)
+
+
+@SLOW
+def test_smoothgrad_averages_over_noise(model, photographs, inputs, monkeypatch):
+    monkeypatch.setattr(maps, "SMOOTHGRAD_SAMPLES", 3)
+    generator = np.random.default_rng(0)
+    spread = inputs[:2].max(axis=(1, 2, 3)) - inputs[:2].min(axis=(1, 2, 3))
+    noise = generator.standard_normal((3, 2, 96, 96, 3), dtype="float32")
+    noise *= 0.15 * spread[:, None, None, None]
+    total = sum(direct.input_gradient(model, inputs[:2] + one, 1) for one in noise)
+    ours = explaining.gradcam(model, photographs[:2], 1, method="smoothgrad")
+    np.testing.assert_allclose(
+        ours, np.abs(total / 3).max(axis=-1), atol=1e-4 * np.abs(total).max() / 3
+    )
+
+
+def test_on_the_last_module_it_is_the_class_activation_map(model, photographs, inputs):
+    # Global average pooling and one linear layer follow, so a_k = W[k, c] / (h w).
+    features = keras.Model(model.inputs[0], model.get_layer("inception_5b_output").output)
+    weights = np.asarray(model.get_layer("main").kernel)[:, 2]
+    expected = np.maximum(features.predict_on_batch(inputs) @ weights / 9, 0)
+    assert expected.max() > 0
+    assert_near(explaining.gradcam(model, photographs, 2), stretched(expected))
+
+
+@pytest.mark.parametrize(
+    ("variant", "head"),
+    [
+        ("paper", "main"),
+        pytest.param("paper", "aux1", marks=SLOW),
+        ("batchnorm", "aux2"),
+        pytest.param("google", "main", marks=SLOW),
+        pytest.param("torchvision", "main", marks=SLOW),
+        pytest.param("slim", "main", marks=SLOW),
+        pytest.param("naive", "main", marks=SLOW),
+    ],
+)
+def test_branches_add_up_to_the_map(variant, head, photographs):
+    widths = TABLE_1
+    model = network(variant, aux_heads=head != "main")
+    inputs = preprocess_input(photographs[:1], variant)
+    found = branches.branch_maps_of_modules(model, photographs[0], class_index=2, head=head)
+    assert tuple(found) == MODULES_OF[head]
+    for module, four in found.items():
+        layer = f"inception_{module}_output"
+        a, g = direct.activations_and_gradients(model, inputs, 2, layer, head)
+        weighed = (g.mean((1, 2), keepdims=True) * a)[0]
+        assert tuple(four) == BRANCHES
+        assert_near(sum(four.values()), weighed.sum(-1))
+        first = widths[module].conv1x1
+        assert_near(four["1x1"], weighed[..., :first].sum(-1))
+        assert_near(sum(branches.shares(four).values()), _share_of_all(four))
+
+
+def _share_of_all(four):
+    sums = [part.astype("float64").sum() for part in four.values()]
+    return sum(sums) / sum(map(abs, sums))
+
+
+@SLOW
+def test_a_branch_is_gradcam_on_its_own_layer(model, photographs):
+    # The pool's branch passes one ReLU only, whose output the concatenation takes unchanged.
+    for branch, layer in (
+        ("3x3", "inception_4d_3x3_relu"),
+        ("pool", "inception_4d_pool_proj_relu"),
+    ):
+        alone = explaining.gradcam(model, photographs[:1], 1, layer)[0]
+        part = explaining.branch_maps(model, photographs[0], "4d", 1)[branch]
+        assert_near(direct.stretch(np.maximum(part, 0), 96), alone)
+
+
+def test_the_last_modules_evidence_is_the_logit(model, photographs, inputs):
+    found = explaining.branch_maps(model, photographs[1], class_index=4)
+    logit = keras.Model(model.inputs[0], direct.logits(model, "main"))(inputs[1:2])[0, 4]
+    bias = float(np.asarray(model.get_layer("main").bias)[4])
+    total = sum(part.astype("float64").sum() for part in found.values())
+    assert total == pytest.approx(float(logit) - bias, rel=1e-5)
+
+
+@SLOW
+def test_mixed_precision_is_explained_in_float32(photographs):
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = network("batchnorm")
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    full = network("batchnorm")
+    full.set_weights(mixed.get_weights())
+    for method in ("gradcam", "saliency"):
+        np.testing.assert_array_equal(
+            explaining.gradcam(mixed, photographs[:1], 1, method=method),
+            explaining.gradcam(full, photographs[:1], 1, method=method),
+        )
+    assert mixed.get_layer("conv1_7x7_s2").compute_dtype == "bfloat16"
+
+
+def test_the_model_is_unchanged(model, photographs):
+    before = model.predict_on_batch(photographs)
+    weights = model.get_weights()
+    for method in ("gradcam", "gradcam++", "saliency"):
+        explaining.gradcam(model, photographs[:1], method=method)
+    explaining.branch_maps(model, photographs[0])
+    assert model.get_layer("main").activation is keras.activations.softmax
+    for ours, theirs in zip(before, model.predict_on_batch(photographs), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@SLOW
+def test_the_best_class_is_the_main_heads(model, photographs):
+    best = inference_model(model).predict_on_batch(preprocess_input(photographs, "paper"))
+    separate = [
+        explaining.gradcam(model, photographs[i : i + 1], class_index=int(best[i].argmax()))[0]
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(explaining.gradcam(model, photographs), separate, atol=1e-6)
+
+
+def test_the_class_asked_for_is_explained_of_each_head(model, photographs, inputs):
+    layer = "inception_3b_output"
+    seen = []
+    for head in ("main", "aux1", "aux2"):
+        for index in (0, 4):
+            ours = explaining.gradcam(model, photographs[:1], index, layer, head=head)
+            maps_ = direct.activations_and_gradients(model, inputs[:1], index, layer, head)
+            assert_near(ours, stretched(direct.gradcam(*maps_)))
+            seen.append(ours)
+    assert len({image.tobytes() for image in seen}) == 6
+
+
+def test_a_class_by_name_or_one_for_each_image(model, photographs):
+    labels = ["n01440764 tench", "n01443537 goldfish", "a", "b", "c"]
+    third = explaining.gradcam(model, photographs[:2], 1)
+    for name in ("goldfish", "n01443537", "1"):
+        named = explaining.gradcam(model, photographs[:2], name, labels=labels)
+        np.testing.assert_array_equal(named, third)
+    mixed = explaining.gradcam(model, photographs[:2], [1, 3])
+    np.testing.assert_allclose(mixed[0], third[0], atol=1e-6)
+    assert not np.allclose(mixed[1], third[1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": "inception_6a_output"}, "inception_5a_output.*layer='inception_6a_output'"),
+        ({"layer": "aux1"}, "must be a feature map that the head main sees"),
+        ({"head": "aux1"}, "head aux1 sees, such as inception_.*layer='inception_5b_output'"),
+        ({"head": "aux3"}, r"\['main', 'aux1', 'aux2'\]. Received: head='aux3'"),
+        ({"class_index": 5}, r"in \[0, 5\).*Received: class_index=5"),
+        ({"class_index": [1, 2]}, "one for all images or one for each"),
+        ({"class_index": "class_9"}, "no class 'class_9' among the 5; the nearest are class_"),
+        ({"method": "magic"}, "method='magic'"),
+    ],
+)
+def test_mistakes(model, photographs, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        explaining.gradcam(model, photographs, **arguments)
+
+
+def test_mistakes_of_branches(model, photographs):
+    with pytest.raises(ValueError, match="such as 5b, 5a.*Received: module='5c'"):
+        explaining.branch_maps(model, photographs[0], "5c")
+    with pytest.raises(ValueError, match=r"head aux1 sees \(3a, 3b, 4a\)"):
+        explaining.branch_maps(model, photographs[0], "5b", head="aux1")
+
+
+def test_a_model_without_inception_modules_is_refused(photographs):
+    image = keras.Input((96, 96, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    other = keras.Model(image, keras.layers.Dense(5, name="main")(x))
+    for explain in (
+        lambda: explaining.gradcam(other, photographs),
+        lambda: explaining.branch_maps(other, photographs[0]),
+    ):
+        with pytest.raises(ValueError, match="must be a GoogLeNet"):
+            explain()
