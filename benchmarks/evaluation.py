@@ -1,0 +1,145 @@
+"""What 1, 10 and 144 crops cost, from files to records, beside as many forward passes alone.
+
+python -m benchmarks.evaluation
+python -m benchmarks.evaluation --image-size 72 --images 2880
+
+The forward passes alone are of the same network at the same batch size, on a batch that lies in
+memory; as many are timed before and after each evaluation, and averaged. The time until the first
+records are there, most of it for TensorFlow to trace the network, stands in a column of its own.
+The last column compares processor time in place of time: it holds on a busy machine too. The
+weights are random, the images are drawn at the size of
+ImageNet's, 500 x 375.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from keras_googlenet import cli
+
+CROPS = (1, 10, 144)
+LEAST = 12  # images a row
+LIMIT = 1.15  # of the forward passes: more would mean that the crops hold the network up
+
+
+def main():
+    """Prints a Markdown table with a row a protocol."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--images", type=cli.positive, default=1440, help="crops a row")
+    parser.add_argument("--image-size", type=cli.positive, default=224, help="side of a crop")
+    parser.add_argument("--batch-size", type=cli.positive, default=64, help="crops a step")
+    parser.add_argument("--variant", default="paper", help="variant of the network")
+    flags = parser.parse_args()
+    cli.start_tensorflow()
+    from keras_googlenet.evaluation import measure, scoring
+    from keras_googlenet.evaluation.plan import Plan
+    from keras_googlenet.googlenet import GoogLeNet
+
+    size = flags.image_size
+    model = GoogLeNet(input_shape=(size, size, 3), variant=flags.variant, aux_heads=False)
+    member = scoring.Member(model, flags.variant, np.arange(1000))
+    batch = np.random.default_rng(0).uniform(0, 255, (flags.batch_size, size, size, 3))
+    forward = forward_pass(member, batch.astype("float32"))
+    print(
+        "| crops | start, s | images/s | ms an image | n x one crop | passes alone | ratio | CPU |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    one_crop = None
+    with tempfile.TemporaryDirectory() as folder:
+        for crops in CROPS:
+            split = drawn_split(Path(folder) / str(crops), max(LEAST, flags.images // crops))
+            plan = Plan([member], (size,), thousand_classes(), (crops,))
+            before = forward(flags.images)
+            clock = Clock(plan.record_type)
+            measure.measure_split(plan, split, flags.batch_size, partial=clock)
+            passes, passes_cpu = crops * (before + forward(flags.images)) / 2
+            seconds, cpu = clock.an_image()
+            one_crop = one_crop or seconds
+            print(
+                f"| {crops} | {clock.start:.1f} | {1 / seconds:.2f} | {1000 * seconds:.1f} "
+                f"| {1000 * crops * one_crop:.1f} | {1000 * passes:.1f} "
+                f"| {seconds / passes:.2f} | {cpu / passes_cpu:.2f} |",
+                flush=True,
+            )
+    print(f"\nat 144 crops the ratio should be {LIMIT} at most")
+
+
+class Clock:
+    """Stands in for the finished part of an evaluation and notes when records come."""
+
+    def __init__(self, kind):
+        self.records = np.empty(0, kind)
+        self.counts, self.times = [0], [now()]
+
+    def read(self):
+        """Returns no records: the evaluation begins at the beginning."""
+        return self.records
+
+    def append(self, records):
+        """Notes the time, and throws the records away."""
+        self.counts.append(self.counts[-1] + len(records))
+        self.times.append(now())
+
+    @property
+    def start(self) -> float:
+        """Seconds until the first records came."""
+        return self.times[1][0] - self.times[0][0]
+
+    def an_image(self) -> np.ndarray:
+        """Returns seconds and seconds of processor time an image since then."""
+        return (self.times[-1] - self.times[1]) / (self.counts[-1] - self.counts[1])
+
+
+def now() -> np.ndarray:
+    """Returns the time and the processor time of all threads, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def forward_pass(member, batch):
+    """Returns a function that times forward passes of so many pictures: both times a picture."""
+    import tensorflow as tf
+
+    from keras_googlenet.imagenet import preprocess_input
+
+    @tf.function
+    def network(images):
+        return member.model(preprocess_input(images, member.variant), training=False)
+
+    images = tf.constant(batch)
+    network(images)
+
+    def seconds(pictures: int) -> np.ndarray:
+        steps = -(-pictures // len(batch))
+        began = now()
+        for _ in range(steps):
+            network(images).numpy()
+        return (now() - began) / (steps * len(batch))
+
+    return seconds
+
+
+def drawn_split(folder: Path, count: int):
+    """Draws JPEG files and opens them."""
+    from keras_googlenet.data import datasets, shapes
+
+    folder.mkdir()
+    files = []
+    for number in range(count):
+        image, _ = shapes.draw("star", np.random.default_rng(number))
+        files.append(str(folder / f"{number}.jpg"))
+        image.resize((500, 375)).save(files[-1], quality=92)
+    return datasets.folder_split({"star": files}, ["star"])
+
+
+def thousand_classes():
+    """Returns the classes of a network with 1000 outputs, on a set of which all are stars."""
+    from keras_googlenet.evaluation.classes import match_classes
+    from keras_googlenet.imagenet import imagenet_labels
+
+    return match_classes([imagenet_labels()], imagenet_labels())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""How good networks are on a data set, and where they fail."""

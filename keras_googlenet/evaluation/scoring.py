@@ -1,0 +1,127 @@
+"""Averages the softmax of several networks over the crops of each image."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.googlenet import HEADS
+from keras_googlenet.imagenet import preprocess_input
+
+_SUM_TOLERANCE = 0.02  # of the probabilities of a crop; bfloat16 has three decimal digits
+
+
+class Member(NamedTuple):
+    """One network of an ensemble.
+
+    Attributes:
+        model: A GoogLeNet with three outputs or one.
+        variant: Decides its preprocessing.
+        columns: `(outputs,)`, the place of each output among the ensemble's classes.
+        view: Which of the pictures of a batch it looks at: its image size's.
+    """
+
+    model: keras.Model
+    variant: str
+    columns: np.ndarray
+    view: int = 0
+
+
+def heads_of(members: Sequence[Member]) -> list[str]:
+    """Returns the heads that all members have, the main one first."""
+    return list(HEADS)[: min(len(member.model.outputs) for member in members)]
+
+
+def score_examples(
+    members: Sequence[Member],
+    batches: Iterable,
+    classes: int,
+    protocols: Sequence[Sequence[int]] = ((0,),),
+    views: int = 1,
+    strategy: tf.distribute.Strategy | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Averages over crops, whose batches may begin and end within an example.
+
+    Args:
+        members: Networks.
+        batches: Pairs of pictures, a tuple with `(n, size, size, 3)` RGB in [0, 255] for each
+            image size, and labels, `(n,)`: a row a crop, those of an example one after another.
+        classes: Number of classes of the ensemble.
+        protocols: For each average the numbers of the views that it takes.
+        views: Crops an example.
+        strategy: Spreads each batch over its replicas.
+
+    Yields:
+        Labels `(n,)` and probabilities `(members, protocols, heads, n, classes)`, float64, of the
+        examples that a batch completes.
+
+    Raises:
+        UserError: If a network gives no probabilities.
+    """
+    heads = len(heads_of(members))
+    networks = [_spread(member, heads, strategy) for member in members]
+    labels, rows = np.empty(0, "int64"), None
+    for pictures, new_labels in batches:
+        new = np.stack(
+            [
+                _in_place(network(pictures[member.view]), member.columns, classes)
+                for network, member in zip(networks, members, strict=True)
+            ]
+        )
+        rows = new if rows is None else np.concatenate([rows, new], axis=2)
+        labels = np.concatenate([labels, new_labels])
+        whole = len(labels) // views
+        if whole:
+            yield labels[: whole * views : views], _average(rows, whole, views, protocols)
+            labels, rows = labels[whole * views :], rows[:, :, whole * views :]
+
+
+def _average(rows: np.ndarray, examples: int, views: int, protocols) -> np.ndarray:
+    """Maps `(members, heads, crops, classes)` to the shape that `score_examples` yields."""
+    members, heads, _, classes = rows.shape
+    rows = rows[:, :, : examples * views].reshape(members, heads, examples, views, classes)
+    means = [rows[:, :, :, list(taken)].mean(axis=3, dtype="float64") for taken in protocols]
+    return np.stack(means, axis=1)
+
+
+def _in_place(heads: list, columns: np.ndarray, classes: int) -> np.ndarray:
+    """Puts each output where its class stands; a class that the network lacks gets 0."""
+    probabilities = np.stack([np.asarray(head, "float32") for head in heads])
+    if not np.allclose(probabilities.sum(axis=-1), 1, atol=_SUM_TOLERANCE):
+        raise UserError(
+            "the outputs of the model are no probabilities (NaN, or no softmax); "
+            "give one that ends in a softmax."
+        )
+    placed = np.zeros((*probabilities.shape[:2], classes), "float32")
+    placed[..., columns] = probabilities
+    return placed
+
+
+def _spread(member: Member, heads: int, strategy: tf.distribute.Strategy | None):
+    """Returns a function from pictures to a list of probabilities, a head each."""
+
+    def forward(images):
+        outputs = member.model(preprocess_input(images, member.variant), training=False)
+        return tf.nest.flatten(outputs)[:heads]
+
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        shape = (None, *member.model.inputs[0].shape[1:])
+        return tf.function(forward, input_signature=[tf.TensorSpec(shape)])
+    replicas = strategy.num_replicas_in_sync
+    network = tf.function(lambda share: strategy.run(forward, args=(share,)))
+
+    def over_replicas(images):
+        """Fills the batch up until it divides among the replicas, and drops what was added."""
+        added = -len(images) % replicas
+        shares = tf.split(tf.pad(images, [[0, added], [0, 0], [0, 0], [0, 0]]), replicas)
+        share = strategy.experimental_distribute_values_from_function(
+            lambda context: shares[context.replica_id_in_sync_group]
+        )
+        outputs = network(share)
+        gathered = [strategy.experimental_local_results(head) for head in outputs]
+        return [np.concatenate(head)[: len(images)] for head in gathered]
+
+    return over_replicas

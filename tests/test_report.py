@@ -1,0 +1,209 @@
+"""evaluate.py as a user types it: table, report, labels, and going on after an interruption."""
+
+import base64
+import csv
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import CLASSES, read_json
+from PIL import Image
+
+from keras_googlenet.evaluation import measure
+
+FILES = {"evaluation.html", "evaluation.json", "predictions.csv"}
+
+
+@pytest.fixture(scope="module")
+def reported(finished_run, run_script, tmp_path_factory):
+    """A report of the run together with its model file, and what was printed."""
+    folder = tmp_path_factory.mktemp("reports") / "report"
+    workdir = finished_run[0]
+    models = (workdir, workdir / "model.keras")
+    (workdir / "model.labels.txt").write_text((workdir / "labels.txt").read_text())
+    flags = ("--table", "--crops", 10, "--report", folder, "--json")
+    outcome = run_script("evaluate.py", *models, *flags)
+    (workdir / "model.labels.txt").unlink()
+    assert outcome.status == 0, outcome.err
+    return folder, outcome
+
+
+def test_the_table_is_printed(finished_run, run_script):
+    workdir = finished_run[0]
+    outcome = run_script("evaluate.py", workdir, "--table", "--crops", 10)
+    lines = outcome.out.splitlines()
+    assert lines[0] == "9 examples" and lines[5] == ""
+    assert [line.split()[:3] for line in lines[7:]] == [["1", "1", "1"], ["1", "10", "10"]]
+    one_crop = json.loads(run_script("evaluate.py", workdir, "--json").out)
+    assert lines[7].split()[3] == f"{1 - one_crop['main_accuracy']:.2%}"
+
+
+def test_json_has_the_contract_and_the_table(reported):
+    result = json.loads(reported[1].out)
+    rows = result.pop("table")
+    assert set(result) == {"examples"} | {
+        f"{head}_{key}" for head in ("main", "aux1", "aux2") for key in ("accuracy", "top5", "loss")
+    }
+    assert [(row["models"], row["crops"]) for row in rows] == [(1, 1), (1, 10), (2, 1), (2, 10)]
+    assert rows[0]["top1_error"] == rows[2]["top1_error"]  # the same network twice
+    assert rows[3]["top1_error"] == pytest.approx(1 - result["main_accuracy"])
+
+
+def test_the_report_agrees_with_itself(reported):
+    folder, outcome = reported
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert str(folder / "evaluation.html") in outcome.err
+    result = read_json(folder / "evaluation.json")
+    with open(folder / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result["examples"] == 9 and result["crops"] == 10
+    assert all(f"/val/{row['label']}/" in row["file"] for row in rows)
+    right = [row["label"] == row["class_1"] for row in rows]
+    assert result["main_accuracy"] == pytest.approx(np.mean(right))
+    for row in rows:
+        scores = [float(row[f"score_{place}"]) for place in (1, 2, 3)]
+        assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1, abs=1e-4)
+        assert {row[f"class_{place}"] for place in (1, 2, 3)} == set(CLASSES)
+        assert row["class_4"] == row["score_5"] == ""
+    for head in ("main", "aux1", "aux2"):
+        classes = {row["label"]: row for row in result[f"{head}_classes"]}
+        mean = np.mean([classes[name]["accuracy"] for name in CLASSES])  # 3 images of each
+        assert result[f"{head}_accuracy"] == pytest.approx(mean)
+        mistakes = sum(pair["count"] for pair in result[f"{head}_confusions"])
+        assert mistakes == round(9 * (1 - result[f"{head}_accuracy"]))
+        assert 0 <= result[f"{head}_calibration_error"] <= 1
+
+
+class Page(HTMLParser):
+    """Collects what a page shows."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.headings, self.links, self.open = [], 0, [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.headings += tag == "h2"
+        self.images += [attributes["src"]] if tag == "img" else []
+        self.links += [attributes[key] for key in ("href", "src") if key in attributes]
+
+
+def test_the_page_needs_no_other_file(reported):
+    text = (reported[0] / "evaluation.html").read_text()
+    page = Page(text)
+    assert page.headings == 7 and "http" not in text
+    assert all(link.startswith("data:image/") for link in page.links)
+    mistakes = round(9 * (1 - read_json(reported[0] / "evaluation.json")["main_accuracy"]))
+    assert len(page.images) == 2 + mistakes  # two charts
+    for address in page.images:
+        picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+        assert min(picture.size) >= 160 and np.asarray(picture).std() > 5
+
+
+def test_names_cannot_break_the_page(image_folder, finished_run, run_script, tmp_path):
+    renamed = tmp_path / "<b>&images"
+    (renamed / "star").mkdir(parents=True)
+    for name in ("ring", "cross"):
+        (renamed / name).symlink_to(image_folder / "val" / name)
+    (renamed / "star" / '"x".jpg').symlink_to(image_folder / "val" / "star" / "0.jpg")
+    flags = ("--dataset", renamed, "--report", tmp_path / "report")
+    outcome = run_script("evaluate.py", finished_run[0] / "model.keras", *flags)
+    assert outcome.status == 0, outcome.err
+    text = (tmp_path / "report" / "evaluation.html").read_text()
+    assert "<b>&images" not in text and "&lt;b&gt;&amp;images" in text
+
+
+@pytest.mark.slow
+def test_an_interrupted_evaluation_goes_on(finished_run, run_script, tmp_path, monkeypatch):
+    workdir, before = finished_run[0], sorted(path.name for path in finished_run[0].iterdir())
+    flags = (workdir, "--crops", 10, "--batch-size", 20)  # two images a batch
+    whole = run_script("evaluate.py", *flags, "--json")
+    report = tmp_path / "report"
+    flags = (*flags, "--report", report, "--json")
+    original, seen = measure.make_records, []
+
+    def interrupt(labels, scores):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(len(labels))
+        return original(labels, scores)
+
+    monkeypatch.setattr(measure, "make_records", interrupt)
+    assert run_script("evaluate.py", *flags).status == 130
+    assert [path.name for path in report.iterdir()] == ["evaluation.partial"]
+    other = run_script("evaluate.py", *flags[:1], *flags[3:], "--resume")
+    assert other.status == 2 and "begun with another protocol" in other.err
+
+    later = []
+    monkeypatch.setattr(
+        measure,
+        "make_records",
+        lambda labels, scores: later.append(len(labels)) or original(labels, scores),
+    )
+    resumed = run_script("evaluate.py", *flags, "--resume")
+    assert resumed.status == 0, resumed.err
+    assert sum(seen) == 4 and sum(later) == 5
+    assert json.loads(resumed.out) == pytest.approx(json.loads(whole.out), abs=1e-6)
+    assert {path.name for path in report.iterdir()} == FILES
+    assert sorted(path.name for path in workdir.iterdir()) == before
+
+
+def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):
+    flat, lines = tmp_path / "flat", ["picture,kind"]
+    flat.mkdir()
+    for name in CLASSES:
+        for number in range(3):
+            (flat / f"{name[0]}{number}.jpg").symlink_to(
+                image_folder / "val" / name / f"{number}.jpg"
+            )
+            lines.append(f"{name[0]}{number}.jpg,{name}")
+    (tmp_path / "kinds.csv").write_text("\n".join(lines))
+    flags = ("--labels", tmp_path / "kinds.csv", "--label-columns", "picture", "kind", "--json")
+    outcome = run_script("evaluate.py", finished_run[0], "--dataset", flat, *flags)
+    assert outcome.status == 0, outcome.err
+    folders = run_script("evaluate.py", finished_run[0], "--dataset", image_folder, "--json")
+    assert json.loads(outcome.out) == pytest.approx(json.loads(folders.out), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--resume"], "--resume needs --report"),
+        (["--label-columns", "a", "b"], "--label-columns needs --labels"),
+        (["--sizes", 200, 256], "--sizes must be different and 224 or more"),
+        (["--labels", "nowhere.txt", "--dataset", "."], "there is no file of labels nowhere.txt"),
+    ],
+)
+def test_mistakes_are_one_sentence(finished_run, run_script, flags, sentence):
+    outcome = run_script("evaluate.py", finished_run[0], *flags)
+    assert outcome.status == 2 and sentence in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_bad_image_is_named(image_folder, finished_run, run_script, tmp_path):
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").symlink_to(image_folder / "val" / name / "0.jpg")
+    (tmp_path / "ring" / "b.jpg").write_text("no image")
+    outcome = run_script("evaluate.py", finished_run[0], "--dataset", tmp_path)
+    assert outcome.status == 2 and "ring/b.jpg cannot be read as" in outcome.err
+    assert outcome.out == "" and "Traceback" not in outcome.err
+
+
+@pytest.mark.slow
+def test_variant_is_for_published_weights(finished_run, run_script, monkeypatch):
+    """Beside other models it is theirs alone; of one file it is the one it must have."""
+    from keras_googlenet import models
+
+    load, asked = models.load, []
+
+    def note(name, variant=None):
+        asked.append((str(name), variant))
+        return load(finished_run[0])
+
+    monkeypatch.setattr(models, "load", note)
+    assert run_script("evaluate.py", "imagenet", "runs/a", "--variant", "slim").status == 0
+    assert run_script("evaluate.py", "runs/a", "--variant", "slim").status == 0
+    assert asked == [("imagenet", "slim"), ("runs/a", None), ("runs/a", "slim")]
