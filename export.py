@@ -26,7 +26,7 @@ def main():
     cli.start_tensorflow()
 
     from keras_googlenet import exporting, models
-    from keras_googlenet.exporting import serving_files
+    from keras_googlenet.exporting import litert, serving_files
 
     loaded = models.load(flags.model, flags.variant)
     export = getattr(exporting, f"export_{flags.format}")
@@ -37,6 +37,9 @@ def main():
         options["quantize"] = flags.quantize
     path, agreement = export(loaded.model, flags.output, loaded.labels, **options)
     print(agreement)
+    if flags.quantize == "int8":
+        counts = litert.operators(path).most_common()
+        print("operators:", ", ".join(f"{name} {count}" for name, count in counts))
     if flags.format == "saved_model":
         for file in serving_files.write_serving_files(flags.output, flags.batching):
             cli.note(f"{file} has been edited; it is left as it is")

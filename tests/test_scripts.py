@@ -246,9 +246,9 @@ def test_a_full_disk_leaves_nothing_behind(finished_run, run_script, output, tmp
 def test_an_export_that_differs_is_refused(finished_run, run_script, tmp_path, monkeypatch):
     from keras_googlenet.exporting import litert
 
-    original = litert._run
+    original = litert.runner
     monkeypatch.setattr(
-        litert, "_run", lambda content: lambda x: original(content)(x) + np.float32(1e-3)
+        litert, "runner", lambda content: lambda x: original(content)(x) + np.float32(1e-3)
     )
     outcome = run_script("export.py", finished_run[0], tmp_path / "small.tflite")
     assert outcome.status == 2 and "nothing was written" in outcome.err

@@ -9,15 +9,14 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_googlenet.exporting import graph as inference
+from keras_googlenet.exporting import integers
 from keras_googlenet.imagenet import preprocess_input
 
 PRECISIONS = ("float32", "bfloat16")
 
 
 def network_function(
-    graph: inference.Graph,
-    precision: str = "float32",
-    rsqrt: Callable[[tf.Tensor], tf.Tensor] = tf.math.rsqrt,
+    graph: inference.Graph, precision: str = "float32"
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns the network with its preprocessing as a `tf.function`.
 
@@ -25,7 +24,6 @@ def network_function(
         graph: What to compute.
         precision: One of `PRECISIONS`: what the convolutions compute in. The classifier is
             always float32.
-        rsqrt: How local response normalisation takes 1 / sqrt.
 
     Returns:
         Function from `image`, `(n, size, size, 3)` float32 RGB in [0, 255], to features,
@@ -39,21 +37,24 @@ def network_function(
     def network(image):
         values = {inference.IMAGE: tf.cast(preprocess_input(image, graph.variant), precision)}
         for name, operation, inputs in graph.steps:
-            values[name] = _compute(operation, rsqrt, *(values[source] for source in inputs))
+            with tf.name_scope(name):
+                values[name] = _compute(operation, *(values[i] for i in inputs))
         features, probabilities = (values[step.name] for step in graph.steps[-2:])
         return tf.cast(features, tf.float32), probabilities
 
     return network
 
 
-def _compute(operation, rsqrt, x: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+def _compute(operation, x: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
     match operation:
         case inference.Convolution():
             return _convolution(x, operation)
         case inference.MaxPool(window, strides):
             return tf.nn.max_pool2d(x, window, strides, "SAME")
         case inference.LocalResponse():
-            return _local_response(x, operation, rsqrt)
+            return _local_response(x, operation)
+        case integers.IntegerLocalResponse():
+            return integers.local_response(x, operation)
         case inference.Channels(first, count):
             return x[..., first : first + count]
         case inference.Concatenate():
@@ -76,23 +77,14 @@ def _convolution(x: tf.Tensor, convolution: inference.Convolution) -> tf.Tensor:
     return tf.nn.relu(x) if relu else x
 
 
-def _local_response(x: tf.Tensor, norm: inference.LocalResponse, rsqrt) -> tf.Tensor:
+def _local_response(x: tf.Tensor, norm: inference.LocalResponse) -> tf.Tensor:
     """The sum over neighbouring channels is a 1x1 convolution with a banded kernel."""
     band = tf.constant(norm.band(), x.dtype)[None, None]
     bias = tf.constant(norm.bias, x.dtype, (norm.channels,))
     energy = tf.nn.bias_add(tf.nn.conv2d(x * x, band, 1, "SAME"), bias)
-    return _over_power(x, energy, norm.beta, rsqrt)
-
-
-def _over_power(x: tf.Tensor, energy: tf.Tensor, beta: float, rsqrt) -> tf.Tensor:
-    """Returns `x / energy ** beta` by square roots, which LiteRT has in integers too.
-
-    `x` is multiplied by one root after the other: the converter to int8 gives the product of the
-    roots the range of the result, which leaves nothing of it.
-    """
-    if beta == 0.5:
-        return x * rsqrt(energy)
-    if beta == 0.75:
-        root = rsqrt(energy)
+    if norm.beta == 0.5:
+        return x * tf.math.rsqrt(energy)
+    if norm.beta == 0.75:
+        root = tf.math.rsqrt(energy)
         return (x * root) * tf.sqrt(root)
-    return x * energy**-beta
+    return x * energy**-norm.beta

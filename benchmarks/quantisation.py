@@ -1,0 +1,64 @@
+"""What quantising to int8 costs a network, and how much of it local response normalisation costs.
+
+    python -m benchmarks.quantisation googlenet.keras --calibration photos
+
+photos holds class folders; every other picture tells the ranges, the rest are compared on. The
+second row has the normalisations in float between integer layers, so that the difference to the
+first is their own share. Below the table stand the operators of the int8 file.
+"""
+
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_googlenet import cli, models
+from keras_googlenet.data import datasets, samples
+from keras_googlenet.exporting import agreement, litert
+
+PICTURES = 200
+
+
+def main():
+    """Prints a Markdown table with a row a file, and the operators of the first."""
+    parser = cli.parser(__doc__)
+    cli.add_model(parser)
+    parser.add_argument("--calibration", required=True, help="folder of class folders")
+    flags = parser.parse_args()
+    loaded = models.load(flags.model, flags.variant)
+    dataset = samples.open_pictures(flags.calibration) or datasets.open_dataset(flags.calibration)
+    images, classes = samples.read_sample(
+        dataset.validation, dataset.labels, loaded.labels, loaded.image_size, PICTURES
+    )
+    pictures = agreement.Pictures(images, classes, f"half of {len(images)} images")
+    calibration, pictures = litert.halves(pictures)
+    converter = litert.converter(loaded.model, "int8", calibration)
+    int8 = converter.convert()
+    rows = {"int8": int8, "int8, normalisations in float": partly_in_float(converter, int8)}
+    print("| | largest | mean | same class | accuracy before | after |\n|---|---|---|---|---|---|")
+    for name, content in rows.items():
+        found = agreement.compare(loaded.model, litert.runner(content), 1.0, pictures)
+        accuracies = [f"{share:.1%}" for share in found.accuracies or ()] or ["-", "-"]
+        cells = [f"{found.largest:.2e}", f"{found.mean:.2e}", f"{found.same_class:.1%}"]
+        print(f"| {name} | {' | '.join(cells + accuracies)} |")
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        Path(file.name).write_bytes(int8)
+        for name, count in litert.operators(file.name).most_common():
+            print(f"{name}: {count}")
+
+
+def partly_in_float(converter: tf.lite.TFLiteConverter, int8: bytes) -> bytes:
+    """Converts again, leaving in float what computes a layer whose name has "norm" in it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    tensors = Interpreter(model_content=int8).get_tensor_details()
+    names = [tensor["name"] for tensor in tensors if "_norm" in tensor["name"]]
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=names)
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+    )
+    return debugger.get_nondebug_quantized_model()
+
+
+if __name__ == "__main__":
+    cli.run(main)
