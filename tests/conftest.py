@@ -85,6 +85,16 @@ def image_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def miniature_imagenet(tmp_path_factory):
+    """A data folder in which imagenet2012 can be prepared from archives of a few images."""
+    import imagenet_archives
+
+    root = tmp_path_factory.mktemp("imagenet")
+    imagenet_archives.write(root / "downloads" / "manual")
+    return root
+
+
+@pytest.fixture(scope="session")
 def finished_run(run_script, image_folder, tmp_path_factory):
     """A run directory after two short epochs on `image_folder`, and what train.py printed."""
     workdir = tmp_path_factory.mktemp("runs") / "pictures"

@@ -1,66 +1,27 @@
-"""Data sets by name: the real ImageNet builder on miniature archives, and mocked ones of TFDS."""
+"""Data sets by name: the real ImageNet builder on small archives, and mocked ones of TFDS."""
 
-import io
 import json
-import tarfile
 
-import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import read_json
-from PIL import Image
 from tensorflow_datasets.core import naming
 
 from keras_googlenet.data import datasets, pipeline
 
-WNIDS = ("n01440764", "n01443537", "n02123045")
-A_CLASS = 8
 
-
-def add(tar, name, content):
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
-
-
-def jpeg(number):
-    colours = np.random.default_rng(number).integers(0, 256, (12, 10, 3), "uint8")
-    file = io.BytesIO()
-    Image.fromarray(colours).resize((100, 80)).save(file, "JPEG")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def miniature(tmp_path_factory):
-    """The two archives of ILSVRC 2012 as its organisers lay them out, with a few images."""
-    root = tmp_path_factory.mktemp("imagenet")
-    manual = root / "downloads" / "manual"
-    manual.mkdir(parents=True)
-    with tarfile.open(manual / "ILSVRC2012_img_train.tar", "w") as archive:
-        for number, wnid in enumerate(WNIDS):
-            inner = io.BytesIO()
-            with tarfile.open(fileobj=inner, mode="w") as tar:
-                for image in range(A_CLASS):
-                    add(tar, f"{wnid}_{image}.JPEG", jpeg(100 * number + image))
-            add(archive, f"{wnid}.tar", inner.getvalue())
-    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
-        for number in range(1, 7):
-            add(archive, f"ILSVRC2012_val_{number:08}.JPEG", jpeg(number))
-    return root
-
-
-def flags(miniature, workdir, *more):
-    data = ["--dataset", "imagenet2012", "--data-dir", miniature, "--workdir", workdir]
+def flags(miniature_imagenet, workdir, *more):
+    data = ["--dataset", "imagenet2012", "--data-dir", miniature_imagenet, "--workdir", workdir]
     return [*data, "--image-size", 65, "--batch-size", 8, "--epochs", 1, *more]
 
 
 @pytest.mark.slow
-def test_imagenet_is_built_trained_resumed_and_evaluated(miniature, run_script, tmp_path):
+def test_imagenet_is_built_trained_resumed_and_evaluated(miniature_imagenet, run_script, tmp_path):
     workdir = tmp_path / "run"
-    outcome = run_script("train.py", *flags(miniature, workdir))
+    outcome = run_script("train.py", *flags(miniature_imagenet, workdir))
     assert outcome.status == 0, outcome.err
     assert len((workdir / "labels.txt").read_text().splitlines()) == 1000
-    outcome = run_script("train.py", *flags(miniature, workdir), "--epochs", 2)
+    outcome = run_script("train.py", *flags(miniature_imagenet, workdir), "--epochs", 2)
     assert outcome.status == 0 and "resumed at epoch 2, step 0" in outcome.err
     outcome = run_script("evaluate.py", workdir, "--json")
     assert outcome.status == 0, outcome.err

@@ -76,8 +76,8 @@ def train(
     worker = distribution.this_worker(strategy)
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
-    _prepare_keras(recipe)
     dataset = open_for(recipe)
+    _prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
         if worker.index == 0:

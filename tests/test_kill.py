@@ -19,7 +19,7 @@ KILLS, SEED = 25, 20
 
 def command(data, workdir, *moment, network="small"):
     moment = moment or ("never", 0, "SIGKILL")
-    flags = [*FLAGS, "--dataset", data, "--workdir", workdir, "--checkpoint-minutes", "0.001"]
+    flags = [*FLAGS, *data, "--workdir", workdir, "--checkpoint-minutes", "0.001"]
     words = [sys.executable, ROOT / "tests" / "killed_run.py", network, *moment, "--", *flags]
     return list(map(str, words))
 
@@ -49,15 +49,20 @@ def assert_same(workdir, whole):
     assert history.count("epoch,") == 1 and len(history.splitlines()) == 3
 
 
-def whole(data, folder, network):
-    status, text = run(command(data, folder / "run", network=network))
+def whole(data, root, network):
+    status, text = run(command(data, root / "run", network=network))
     assert status == 0, text
-    return final_state(folder / "run")
+    return final_state(root / "run")
 
 
 @pytest.fixture(scope="module")
-def whole_run(image_folder, tmp_path_factory):
-    return whole(image_folder, tmp_path_factory.mktemp("whole"), "small")
+def folder(image_folder):
+    return ["--dataset", image_folder]
+
+
+@pytest.fixture(scope="module")
+def whole_run(folder, tmp_path_factory):
+    return whole(folder, tmp_path_factory.mktemp("whole"), "small")
 
 
 MOMENTS = [
@@ -85,47 +90,64 @@ def kill_and_resume(data, workdir, moment, expected, network="small"):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_ends_like_a_whole_one(moment, whole_run, image_folder, tmp_path):
-    kill_and_resume(image_folder, tmp_path / "run", moment, whole_run)
+def test_a_killed_run_ends_like_a_whole_one(moment, whole_run, folder, tmp_path):
+    kill_and_resume(folder, tmp_path / "run", moment, whole_run)
 
 
 @pytest.mark.parametrize("moment", [("step", 4, "SIGKILL"), ("validation", 2, "SIGTERM")])
-def test_so_does_googlenet(moment, image_folder, tmp_path):
-    expected = whole(image_folder, tmp_path, "googlenet")
-    kill_and_resume(image_folder, tmp_path / "killed", moment, expected, "googlenet")
+def test_so_does_googlenet(moment, folder, tmp_path):
+    expected = whole(folder, tmp_path, "googlenet")
+    kill_and_resume(folder, tmp_path / "killed", moment, expected, "googlenet")
 
 
-def test_killed_twice_in_a_row(whole_run, image_folder, tmp_path):
+def test_so_does_a_run_on_prepared_records(miniature_imagenet, tmp_path):
+    """The order of a TFDS split is found again in the middle of an epoch."""
+    data = ["--dataset", "imagenet2012", "--data-dir", miniature_imagenet]
+    expected = whole(data, tmp_path, "small")
+    kill_and_resume(data, tmp_path / "killed", ("step", 9, "SIGKILL"), expected)
+
+
+def test_killed_twice_in_a_row(whole_run, folder, tmp_path):
     for count in (3, 2):
-        status, text = run(command(image_folder, tmp_path / "run", "step", count, "SIGKILL"))
+        status, text = run(command(folder, tmp_path / "run", "step", count, "SIGKILL"))
         assert status == -signal.SIGKILL, text
-    status, text = run(command(image_folder, tmp_path / "run"))
+    status, text = run(command(folder, tmp_path / "run"))
     assert status == 0 and "resumed at epoch 1" in text, text
     assert_same(tmp_path / "run", whole_run)
 
 
-def test_killed_25_times_at_random_moments(whole_run, image_folder, tmp_path):
+def test_killed_25_times_at_random_moments(whole_run, folder, tmp_path):
     """Each process may live as long as the last whole one took, and is killed by either signal."""
-    chance, seconds, kills, ended = random.Random(SEED), 20.0, 0, 0
-    while kills < KILLS:
+    chance, seconds, ended, places = random.Random(SEED), 20.0, 0, []
+    while len(places) < KILLS:
         workdir = tmp_path / f"run{ended}"
         began = time.monotonic()
         process = subprocess.Popen(
-            command(image_folder, workdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command(folder, workdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         try:
-            process.communicate(timeout=chance.uniform(0, seconds))
+            _, text = process.communicate(timeout=chance.uniform(0, seconds))
         except subprocess.TimeoutExpired:
             number = chance.choice((signal.SIGKILL, signal.SIGTERM))
             process.send_signal(number)
-            process.communicate()
+            _, text = process.communicate()
             # Before Python has put its handler in place, SIGTERM kills like the other one.
-            assert process.returncode in (-number, 143, 0)
-            kills += 1
+            stopped = {-number, 143} if number == signal.SIGTERM else {-number}
+            assert process.returncode in {*stopped, 0}, text.decode()
+            places.append(newest_checkpoint(workdir))
+        else:
+            assert process.returncode == 0, text.decode()
         if process.returncode == 0:  # it ended by itself: begin another one
             assert_same(workdir, whole_run)
             seconds, ended = time.monotonic() - began, ended + 1
-    status, text = run(command(image_folder, workdir := tmp_path / f"run{ended}"))
+    status, text = run(command(folder, workdir := tmp_path / f"run{ended}"))
     assert status == 0, text
     assert_same(workdir, whole_run)
-    print(f"{kills} kills, {ended + 1} runs that ended")
+    training = [place for place in places if place]
+    assert len(training) >= KILLS // 2 and len(set(training)) > 3, places
+    print(f"{KILLS} kills, {len(training)} with a checkpoint, {ended + 1} runs that ended")
+
+
+def newest_checkpoint(workdir):
+    """Name of the newest checkpoint when a process died; nothing before the first one."""
+    return max((file.name for file in (workdir / "checkpoints").glob("[0-9]*.npz")), default=None)
