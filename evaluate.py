@@ -12,6 +12,7 @@ page that shows where the networks fail.
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def main():
     from keras_googlenet.evaluation.plan import make_plan
     from keras_googlenet.training.distribution import choose_strategy
 
+    os.environ.pop("TF_CONFIG", None)  # an evaluation is one machine's work
     strategy = choose_strategy()
     with strategy.scope():
         networks = load_networks(flags)

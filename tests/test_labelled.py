@@ -74,6 +74,29 @@ def test_plain_names_go_by_the_order_of_the_files(tmp_path):
         open_labelled(folder, write(tmp_path, "one\ntwo\nthree\n"))
 
 
+def test_lines_may_name_files_without_suffix(tmp_path):
+    folder = folder_of(tmp_path / "images", ["b.png", "a.png"])
+    lines = open_labelled(folder, write(tmp_path, "b red fox\na grey wolf\n"))
+    assert found(lines) == {"a.png": "grey wolf", "b.png": "red fox"}
+
+
+def test_numbers_in_csv_count_as_in_lines(validation, tmp_path):
+    rows = "".join(
+        f"ILSVRC2012_val_0000000{n}.JPEG,{label}\n" for n, label in ((1, 310), (3, 309), (4, 310))
+    )
+    file = write(tmp_path, f"file,class\n{rows}", "labels.csv")
+    assert found(open_labelled(validation, file, ("file", "class"))) == EXPECTED
+
+
+def test_broken_files_are_one_sentence(validation, tmp_path):
+    with pytest.raises(UserError, match="line 3 of .* lacks a file or its label"):
+        ragged = write(tmp_path, "file,class\na,b\nc\n", "ragged.csv")
+        open_labelled(validation, ragged, ("file", "class"))
+    (tmp_path / "latin.txt").write_bytes("val.JPEG caf\xe9\n".encode("latin-1"))
+    with pytest.raises(UserError, match="no UTF-8 text"):
+        open_labelled(validation, str(tmp_path / "latin.txt"))
+
+
 def test_equal_names_need_their_folder(tmp_path):
     folder = folder_of(tmp_path / "images", ["x/0.png", "y/0.png"])
     told = open_labelled(folder, write(tmp_path, "x/0.png cat\ny/0.png dog\n"))

@@ -9,6 +9,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import metrics
 from keras_googlenet.evaluation.partial import Partial
 from keras_googlenet.evaluation.records import make_records, of_ensembles, record_type
+from keras_googlenet.evaluation.report import most_confident_mistakes
 
 LABELS = [f"class {number}" for number in range(8)]
 HEADS = ["main", "aux1"]
@@ -38,6 +39,15 @@ def test_the_reported_cell_is_all_networks_and_the_last_protocol(example):
         assert found[f"{head}_accuracy"] == pytest.approx(ranks.count(0) / 50)
         assert found[f"{head}_top5"] == pytest.approx(sum(r < 5 for r in ranks) / 50)
         assert found[f"{head}_loss"] == pytest.approx(sum(losses) / 50)
+
+
+def test_the_most_confident_mistakes_come_first(example):
+    labels, scores = example
+    records = make_records(labels, scores[:1, :1, :1])
+    rows = scores[0, 0, 0]
+    wrong = [n for n in range(50) if rank(rows[n], labels[n])]
+    by_hand = sorted(wrong, key=lambda n: -max(rows[n]))[:7]
+    assert most_confident_mistakes(records, 7) == by_hand
 
 
 def test_the_table_has_every_ensemble_and_protocol(example):

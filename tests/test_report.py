@@ -11,7 +11,12 @@ import pytest
 from conftest import CLASSES, read_json
 from PIL import Image
 
+from keras_googlenet.data import datasets
+from keras_googlenet.data.labelled import open_labelled
 from keras_googlenet.evaluation import measure
+from keras_googlenet.evaluation.classes import match_classes
+from keras_googlenet.evaluation.plan import Plan
+from keras_googlenet.evaluation.thumbnails import thumbnails
 
 FILES = {"evaluation.html", "evaluation.json", "predictions.csv"}
 
@@ -149,6 +154,31 @@ def test_an_interrupted_evaluation_goes_on(finished_run, run_script, tmp_path, m
     assert json.loads(resumed.out) == pytest.approx(json.loads(whole.out), abs=1e-6)
     assert {path.name for path in report.iterdir()} == FILES
     assert sorted(path.name for path in workdir.iterdir()) == before
+
+
+def test_thumbnails_are_of_the_examples_asked_for(image_folder):
+    split = datasets.open_dataset(str(image_folder)).validation
+    for number, address in zip((7, 0, 4), thumbnails(split, (7, 0, 4)), strict=True):
+        content = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
+        small = Image.open(io.BytesIO(content)).resize((32, 32))
+        original = Image.open(split.files[number]).resize((32, 32))
+        assert np.abs(np.asarray(small, int) - np.asarray(original, int)).mean() < 8
+
+
+def test_going_on_needs_the_same_classes(tmp_path):
+    """The same files and names of classes, but another file belongs to the second class."""
+    for name in "abc":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    settings = []
+    for classes in ("cat cat dog", "cat dog dog"):
+        lines = [f"{file}.png {name}" for file, name in zip("abc", classes.split(), strict=True)]
+        (tmp_path / "labels.txt").write_text("\n".join(lines))
+        opened = open_labelled(str(tmp_path), str(tmp_path / "labels.txt"))
+        matched = match_classes([["cat", "dog"]], opened.labels)
+        plan = Plan([], (65,), matched)
+        settings.append(plan.settings(opened.validation, "pictures"))
+    assert settings[0].pop("data set") != settings[1].pop("data set")
+    assert settings[0] == settings[1]
 
 
 def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):

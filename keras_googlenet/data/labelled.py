@@ -1,6 +1,7 @@
 """Folders of images whose classes stand in a file: ImageNet's validation images, for one."""
 
 import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,12 @@ def open_labelled(
     The file holds one of these:
 
     - CSV with a header: `columns` names the column of files and that of labels;
-    - lines `file label`, as in Caffe's `val.txt`, where a whole number counts ILSVRC 2012's
-      classes in the order of their wnids, from 0;
+    - lines `file label`, as in Caffe's `val.txt`;
     - one label a line: line k is of `ILSVRC2012_val_<k>`, or, where files have other names, of
       the k-th file by name.
 
-    A label is a wnid, whatever else follows it, or a class name. Files are named by their path
+    A label is a wnid, whatever else follows it, or a class name; beside a file, a whole number
+    counts ILSVRC 2012's classes in the order of their wnids, from 0. Files are named by their path
     below the folder or by their name, with or without suffix.
 
     Args:
@@ -41,11 +42,15 @@ def open_labelled(
     """
     if not Path(labels_file).is_file():
         raise UserError(f"there is no file of labels {labels_file}.")
+    try:
+        text = Path(labels_file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{labels_file} is no UTF-8 text; save it as such.") from error
     files = folders.list_images([folder])
     if columns:
-        found = _by_name(files, _csv_pairs(labels_file, columns), labels_file)
+        found = _by_name(files, _csv_pairs(text, columns, labels_file), labels_file)
     else:
-        found = _from_lines(labels_file, files)
+        found = _from_lines(text, files, labels_file)
     missing = [file for file, label in found.items() if label is None]
     if missing:
         raise UserError(
@@ -57,27 +62,37 @@ def open_labelled(
     return datasets.ImageDataset(labels, None, datasets.folder_split(by_class, labels))
 
 
-def _csv_pairs(labels_file: str, columns: tuple[str, str]) -> list[tuple[str, str]]:
-    with open(labels_file, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        lacking = [name for name in columns if name not in (reader.fieldnames or [])]
-        if lacking:
-            raise UserError(
-                f"{labels_file} has no column {', '.join(lacking)}; it has "
-                f"{', '.join(reader.fieldnames or ['none'])}."
-            )
-        return [(row[columns[0]], row[columns[1]]) for row in reader]
-
-
-def _from_lines(labels_file: str, files: list[str]) -> dict[str, str | None]:
-    lines = Path(labels_file).read_text(encoding="utf-8-sig").splitlines()
-    lines = [line.strip() for line in lines if line.strip()]
-    if lines and Path(lines[0].split()[0]).suffix.lower() in folders.SUFFIXES:
-        pairs = [line.replace("\t", " ").partition(" ")[::2] for line in lines]
-        return _by_name(
-            files, [(name, _numbered_class(label)) for name, label in pairs], labels_file
+def _csv_pairs(text: str, columns: tuple[str, str], labels_file: str) -> list[tuple[str, str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    lacking = [name for name in columns if name not in (reader.fieldnames or [])]
+    if lacking:
+        raise UserError(
+            f"{labels_file} has no column {', '.join(lacking)}; it has "
+            f"{', '.join(reader.fieldnames or ['none'])}."
         )
+    pairs = []
+    for row in reader:
+        name, label = (row[column] for column in columns)
+        if not name or not label:
+            raise UserError(f"line {reader.line_num} of {labels_file} lacks a file or its label.")
+        pairs.append((name, _numbered_class(label)))
+    return pairs
+
+
+def _from_lines(text: str, files: list[str], labels_file: str) -> dict[str, str | None]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    pairs = [line.replace("\t", " ").partition(" ")[::2] for line in lines]
+    if pairs and _names_a_file(*pairs[0], files):
+        numbered = [(name, _numbered_class(label)) for name, label in pairs]
+        return _by_name(files, numbered, labels_file)
     return _by_position(labels_file, lines, files)
+
+
+def _names_a_file(word: str, label: str, files: list[str]) -> bool:
+    """Whether a line `word label` is one of a file and its label."""
+    if Path(word).suffix.lower() in folders.SUFFIXES:
+        return True
+    return bool(label) and any(word in _names(file) for file in files)
 
 
 def _numbered_class(label: str) -> str:

@@ -1,7 +1,8 @@
 """What an evaluation computes for each example."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ class Plan(NamedTuple):
         """Returns what an evaluation that goes on must have in common with what is there."""
         return {
             "model": [_fingerprint(member) for member in self.members],
-            "data set": [dataset, split.size, _hash(map(str.encode, split.files or []))],
+            "data set": [dataset, split.size, _hash(_examples(split))],
             "set of classes": _hash(
                 [*map(str.encode, self.classes.labels), *self.classes.columns, self.classes.targets]
             ),
@@ -97,6 +98,13 @@ def make_plan(
         for network, columns in zip(networks, classes.columns, strict=True)
     ]
     return Plan(members, sizes, classes, tuple(crops), sides, each_ensemble)
+
+
+def _examples(split: Split) -> Iterator[bytes]:
+    """Yields name, size and class of each file; nothing for a prepared data set."""
+    if split.files:
+        for file, number in split.examples.as_numpy_iterator():
+            yield f"{file.decode()} {Path(file.decode()).stat().st_size} {number}\n".encode()
 
 
 def _fingerprint(member: Member) -> str:
