@@ -321,6 +321,7 @@ def test_flags_that_do_not_go_together(run_script, flags, sentence):
     assert outcome.status == 2 and sentence in outcome.err
 
 
+@pytest.mark.slow
 def test_export_compares_on_calibration_pictures(finished_run, run_script, image_folder, tmp_path):
     flags = [tmp_path / "net.tflite", "--calibration", image_folder]
     outcome = run_script("export.py", finished_run[0], *flags)

@@ -79,6 +79,7 @@ def test_more_than_one_percent_unreadable_stops_the_run(train, pictures, tmp_pat
     assert "2 of 120 images cannot be read, more than 1%" in outcome.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_no_number_stops_the_run_and_keeps_what_was_good(train, pictures, tmp_path):
     flags = [*small_run(pictures, tmp_path / "run", epochs=1)]
     assert train(*flags).status == 0

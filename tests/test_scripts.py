@@ -228,6 +228,7 @@ def test_a_model_of_something_else_is_refused(run_script, photo, tmp_path):
     assert outcome.status == 2 and "holds no GoogLeNet" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["googlenet.tflite", "serving"])
 def test_a_full_disk_leaves_nothing_behind(finished_run, run_script, output, tmp_path, monkeypatch):
     from keras_googlenet.exporting import labelled, saved_model
