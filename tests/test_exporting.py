@@ -323,7 +323,8 @@ def test_flags_that_do_not_go_together(run_script, flags, sentence):
 
 @pytest.mark.slow
 def test_export_compares_on_calibration_pictures(finished_run, run_script, image_folder, tmp_path):
-    flags = [tmp_path / "net.tflite", "--calibration", image_folder]
+    flags = [tmp_path / "net.tflite", "--quantize", "int8", "--calibration", image_folder]
     outcome = run_script("export.py", finished_run[0], *flags)
     assert outcome.status == 0, outcome.err
-    assert f"on 9 images of {image_folder}" in outcome.out and "accuracy" in outcome.out
+    assert f"on half of 9 images of {image_folder}" in outcome.out and "accuracy" in outcome.out
+    assert "operators: CONV_2D int8 57" in outcome.out

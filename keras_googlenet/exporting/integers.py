@@ -55,7 +55,7 @@ def _largest_energy(
     model: keras.Model, name: str, norm: LocalResponse, calibration: np.ndarray
 ) -> float:
     network = inference_model(model)
-    below = keras.Model(network.inputs, network.get_layer(name).input)
+    below = keras.Model(network.inputs[0], network.get_layer(name).input)
     batches = np.split(calibration, range(BATCH_SIZE, len(calibration), BATCH_SIZE))
     maps = (below(preprocess_input(batch, variant_of(model))) for batch in batches)
     squares = (np.square(keras.ops.convert_to_numpy(x).astype("float32")) for x in maps)
