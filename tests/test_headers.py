@@ -108,6 +108,10 @@ REFUSED = {
     "compressed BMP": (patched(BMP, 30, "<I", 1), "compressed"),
     "old BMP": (patched(BMP, 14, "<I", 12), "before Windows 3"),
     "short PNG": (PNG[:10], "does not begin with its header"),
+    "GIF of crumbs": (
+        GIF[:FRAME] + b"!\xfe" + b"\x01x" * 10_000 + b"\0" + GIF[FRAME:],
+        "too many blocks",
+    ),
     "short GIF": (GIF[:8], "holds no image"),
     "short JPEG": (b"\xff\xd8\xff", "JPEG"),
     "cut JPEG": (encoded(image("RGB"), "JPEG")[:100], "JPEG"),

@@ -10,6 +10,9 @@ import tensorflow as tf
 LARGEST_IMAGE = 64_000_000  # pixels: 192 MB as RGB bytes
 LONGEST_IMAGE = 100  # longer over shorter side: resizing goes by the shorter one
 
+LEAST_BLOCK = 64  # bytes that a GIF's blocks of data have on average; encoders fill 255
+SPARE_BLOCKS = 4096  # which may be smaller
+
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # as TensorFlow tells them
 _HEADER_BYTES = 14 + 124 + 4 * 256  # BMP: file header, longest image header, palette
 _BMP_MASKS = (0xFF0000, 0xFF00, 0xFF)  # red, green, blue: the only order that is decoded
@@ -100,31 +103,47 @@ def _has_grey_palette(header, start, end):
     return tf.reduce_all(palette == tf.range(entries)[:, None])
 
 
+@tf.function(autograph=False)  # a graph walks through the blocks 200 times as fast
 def _gif(encoded, header):
     """Cuts the first frame out: the decoder would hold all of them in memory."""
     content = tf.io.decode_raw(encoded, tf.uint8)
     length = tf.size(content, out_type=tf.int64)
+    most_blocks = length // LEAST_BLOCK + SPARE_BLOCKS
 
     def byte(position):
         return tf.cast(content[tf.minimum(position, length - 1)], tf.int64)
 
-    def skip_blocks(position):
+    def skip_blocks(position, blocks):
         """Follows blocks of data, each behind its length, past the empty one that ends them."""
-        going_on = lambda at: (at < length) & (byte(at) > 0)  # noqa: E731
-        (last,) = tf.while_loop(going_on, lambda at: [at + byte(at) + 1], [position])
-        return last + 1
 
-    is_extension = lambda at: (at < length) & (byte(at) == ord("!"))  # noqa: E731
-    after_screen = 13 + _table_bytes(header[10])
-    (frame,) = tf.while_loop(is_extension, lambda at: [skip_blocks(at + 2)], [after_screen])
-    with tf.control_dependencies(_require(byte(frame) == ord(","), "the GIF holds no image")):
-        end = skip_blocks(frame + 11 + _table_bytes(byte(frame + 9)))
+        def going_on(at, count):
+            return (at < length) & (byte(at) > 0) & (count <= most_blocks)
+
+        last, blocks = tf.while_loop(
+            going_on, lambda at, count: (at + byte(at) + 1, count + 1), (position, blocks)
+        )
+        return last + 1, blocks + 1
+
+    def is_extension(at, blocks):
+        return (at < length) & (byte(at) == ord("!")) & (blocks <= most_blocks)
+
+    frame, blocks = tf.while_loop(
+        is_extension,
+        lambda at, blocks: skip_blocks(at + 2, blocks),
+        (13 + _table_bytes(header[10]), tf.zeros_like(length)),
+    )
+    end, blocks = skip_blocks(frame + 11 + _table_bytes(byte(frame + 9)), blocks)
+    checks = [
+        *_require(blocks <= most_blocks, "the GIF is cut into too many blocks"),
+        *_require(byte(frame) == ord(","), "the GIF holds no image"),
+    ]
     sides = [
         tf.maximum(_number(header[at : at + 2]), byte(frame + own) + 256 * byte(frame + own + 1))
         for at, own in ((8, 7), (6, 5))  # of the screen and of the frame
     ]
-    one_frame = tf.strings.substr(encoded, tf.zeros_like(end), tf.minimum(end, length)) + b";"
-    return one_frame, *sides
+    with tf.control_dependencies(checks):
+        end = tf.minimum(end, length)
+        return tf.strings.substr(encoded, tf.zeros_like(end), end) + b";", *sides
 
 
 def _table_bytes(flags: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ from keras_googlenet.exporting.network import network_function
 from keras_googlenet.imagenet import TOP, default_labels, write_labels
 
 TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.1}  # greatest difference of a probability
-DECODERS = 4  # images of a batch that are decoded at once; each may take 192 MB
+DECODERS = 4  # images of a batch that are decoded at once; each may take 0.6 GB
 WARMUP_SIDE = 64  # pixels of the image that warms `classify` up
 
 
