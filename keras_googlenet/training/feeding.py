@@ -1,5 +1,6 @@
 """The batches of a run, as its network takes them: preprocessed, one label a head."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -58,6 +59,11 @@ class Feeding:
         self.validation_steps = math.ceil(validation.size / self._validation_batch_size)
         self._unreadable_train = Unreadable(train, note)
         self._unreadable_validation = Unreadable(validation, note)
+
+    @property
+    def used_recipe(self) -> Recipe:
+        """The recipe with the batch size that is used, which the learning rate scales with."""
+        return dataclasses.replace(self.recipe, batch_size=self.batch_size)
 
     @property
     def element_spec(self) -> tuple:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_googlenet.errors import WriteError
 from keras_googlenet.googlenet import HEADS
 
 
@@ -119,14 +120,20 @@ def log_row(folder: Path, row: dict[str, float], images_per_second: float):
         folder: The logs: `train/` and `validation/` inside.
         row: One epoch.
         images_per_second: Training speed.
+
+    Raises:
+        WriteError: If the disk refuses.
     """
     values = {key: value for key, value in row.items() if key != "epoch"}
     validation = {key[4:]: value for key, value in values.items() if key.startswith("val_")}
     training = {key: value for key, value in values.items() if not key.startswith("val_")}
     training["images_per_second"] = images_per_second
-    for name, part in (("train", training), ("validation", validation)):
-        writer = tf.summary.create_file_writer(str(folder / name))
-        with writer.as_default(step=row["epoch"]):
-            for key, value in part.items():
-                tf.summary.scalar(f"epoch_{key}", value)
-        writer.close()
+    try:
+        for name, part in (("train", training), ("validation", validation)):
+            writer = tf.summary.create_file_writer(str(folder / name))
+            with writer.as_default(step=row["epoch"]):
+                for key, value in part.items():
+                    tf.summary.scalar(f"epoch_{key}", value)
+            writer.close()
+    except tf.errors.OpError as error:
+        raise WriteError(f"{folder} cannot be written ({error.message}); make room.") from error

@@ -94,7 +94,7 @@ def train(
         with strategy.scope():
             model = build_network(recipe, len(dataset.labels), options.weights)
             synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
-            compile_network(model, recipe, run.feeding.steps)
+            compile_network(model, run.feeding.used_recipe, run.feeding.steps)
             run.take(model)
         with _naming_failures(worker.count):
             run.go()
@@ -124,7 +124,7 @@ def _prepare_keras(recipe: Recipe):
 
 @contextlib.contextmanager
 def _naming_failures(workers: int):
-    """Turns what TensorFlow raises without memory, or when another worker is gone, into sentences."""
+    """Turns what TensorFlow raises for want of memory or of another worker into sentences."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
@@ -149,15 +149,15 @@ def _write_results(run: Run, began: float) -> dict[str, float]:
     """Writes curves, the kept network alone and, last, what marks the run as done."""
     last, model = run.history[-1], run.model
     metrics = {key: value for key, value in last.items() if key.startswith("val_")} | {
-        "epochs": run.recipe.epochs,
+        "epochs": run.epoch,
         "seconds": round(time.time() - began, 1),
         "images_per_second": round(run.progress.images_per_second, 1),
     }
     synchronize_batch_norm(model, False)
     with averaged(model, model.optimizer):
         if run.writes:
-            draw_curves(run.history, run.workdir / "curves.png")
-            with replacing(run.workdir / "model.keras") as file:
+            draw_curves(run.history, run.workdir / rundir.CURVES_FILE)
+            with replacing(run.workdir / rundir.MODEL_FILE) as file:
                 keras.Model(model.inputs, model.outputs, name=model.name).save(file)
             rundir.write_metrics(metrics, run.workdir)
     return metrics
