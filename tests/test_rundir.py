@@ -13,7 +13,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
 from keras_googlenet.training.recipe import Recipe
 
-RECIPE = Recipe(epochs=3)
+RECIPE = Recipe(epochs=3, warmup_epochs=0.0)
 
 
 def changed(**settings):

@@ -167,14 +167,18 @@ def stand_in(images: tf.Tensor, labels: tf.Tensor, readable: tf.Tensor):
     Args:
         images: `(n, h, w, 3)`.
         labels: `(n,)`.
-        readable: `(n,)` booleans, one of them true.
+        readable: `(n,)` booleans.
 
     Returns:
         Images and labels of the same shapes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If none is readable.
     """
+    tf.debugging.Assert(tf.reduce_any(readable), ["no image of a batch is readable"])
     places = tf.range(tf.shape(readable)[0])
-    good = tf.concat([tf.boolean_mask(places, readable), [0]], axis=0)
-    substitutes = tf.gather(good, places % tf.maximum(1, tf.size(good) - 1))
+    good = tf.boolean_mask(places, readable)
+    substitutes = tf.gather(good, places % tf.size(good))
     chosen = tf.where(readable, places, substitutes)
     return tf.gather(images, chosen), tf.gather(labels, chosen)
 

@@ -102,7 +102,8 @@ class Feeding:
 
         def examples(step):
             begin = step * self.batch_size
-            return pipeline.train_examples(split, recipe.seed, epoch, begin, self.batch_size)
+            whole = pipeline.train_examples(split, recipe.seed, epoch, begin, self.batch_size)
+            return whole.shard(self.worker.count, self.worker.index)
 
         view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation, epoch)
         return PastUnreadable(build, examples, view, self._unreadable_train, first_step)
@@ -119,7 +120,8 @@ class Feeding:
             return spread(self.strategy, batches.map(self._one_hot).map(self._for_heads))
 
         def examples(step):
-            return pipeline.validation_examples(split, step * batch_size, batch_size)
+            whole = pipeline.validation_examples(split, step * batch_size, batch_size)
+            return whole.shard(self.worker.count, self.worker.index)
 
         def view(_, source):
             return pipeline.evaluation_picture(split, source, size)
