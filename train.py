@@ -39,7 +39,8 @@ def main():
         "--checkpoint-minutes",
         type=cli.not_negative,
         default=10.0,
-        help="minutes between checkpoints: the most that a kill costs",
+        help="minutes between checkpoints: the most training that a kill costs; a validation that "
+        "it cuts off begins again",
     )
     parser.add_argument(
         "--recipe-of",

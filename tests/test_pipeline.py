@@ -134,15 +134,8 @@ def damaged(tmp_path):
 
 def passing(split, unreadable, seed=0, batch_size=8):
     def build(step):
-        return pipeline.train_batches(
-            split,
-            SIZE,
-            batch_size,
-            seed,
-            pipeline.Augmentation(),
-            first_step=step,
-            unreadable=unreadable.numbers,
-        )
+        settings = {"batch_size": batch_size, "first_step": step}
+        return train(split, seed=seed, unreadable=unreadable.numbers, **settings)
 
     def examples(step):
         return pipeline.train_examples(split, seed, 0, step * batch_size, batch_size)

@@ -42,6 +42,7 @@ def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, 
 
     def interrupt(self, batch, logs=None):
         if self.place == 3:
+            self.watch.warned.add("aux2")
             signal.raise_signal(signal.SIGINT)
         original(self, batch, logs)
 
@@ -57,6 +58,8 @@ def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, 
     with open(tmp_path / "run" / "history.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert read_json(tmp_path / "run" / "recipe.json")["epochs"] == 3
+    with np.load(tmp_path / "run" / "checkpoints" / "00003-00000000.npz") as file:
+        assert json.loads(str(file["record"]))["warned"] == ["aux2"]  # one warning, once
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(

@@ -2,7 +2,8 @@
 
 Images stay encoded until the worker that decodes them crops them too, and every random choice is
 a function of (seed, epoch, number of the example): the stream is the same whatever the
-parallelism, and begins at any step without decoding what it skips.
+parallelism, and begins at any step without decoding what it skips. Only MixUp and CutMix depend on
+the number of workers: each mixes the pictures of its own part of a batch.
 """
 
 from collections.abc import Collection, Iterator

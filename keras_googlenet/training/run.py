@@ -90,6 +90,7 @@ class Run(keras.callbacks.Callback):
             return
         self.epoch, self.step = record["epoch"], record["step"]
         self.training, self.history = record["training"], record["history"]
+        self.watch.warned |= set(record["warned"])
         self.metric_values = [variable.numpy() for variable in self.model.metrics_variables]
         if record["steps"] != self.feeding.steps:  # another batch size won
             self.step = self.step * self.feeding.steps // record["steps"]
@@ -184,9 +185,8 @@ class Run(keras.callbacks.Callback):
             raise no_number("network", self._where())
         if self.writes:
             record = {"epoch": self.epoch, "step": self.step, "steps": self.feeding.steps}
-            self.checkpoints.save(
-                values, record | {"training": self.training, "history": self.history}
-            )
+            record |= {"training": self.training, "history": self.history}
+            self.checkpoints.save(values, record | {"warned": sorted(self.watch.warned)})
         self.saved = self._where()
 
     def _validate(self) -> dict[str, float]:

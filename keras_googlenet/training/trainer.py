@@ -31,7 +31,7 @@ class Options(NamedTuple):
 
     Attributes:
         strategy: As `distribution.choose_strategy` takes it.
-        checkpoint_minutes: Minutes between checkpoints: the most that a kill costs.
+        checkpoint_minutes: Minutes of training between checkpoints; a validation is not saved.
         recipe_of: Which recipe wins where a resumed run has another: "run" or "flags".
         weights: Network to begin from, of the recipe's variant.
     """
