@@ -107,7 +107,7 @@ def test_labels_of_an_unfinished_claim_are_accepted_and_those_of_others_are_not(
         assert rundir.settle(RECIPE, tmp_path, None) == RECIPE
 
 
-@pytest.mark.parametrize("content", [b"", b"{", bytes(100), b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", bytes(3), b"\xff"])
 def test_metrics_that_the_disk_damaged_do_not_finish_a_run(content, workdir):
     (workdir / "metrics.json").write_bytes(content)
     assert rundir.finished_metrics(RECIPE, workdir) is None
