@@ -12,7 +12,12 @@ import time
 from pathlib import Path
 
 from keras_googlenet import cli
-from keras_googlenet.training.recipe import Recipe, add_recipe_flags, recipe_from_flags
+from keras_googlenet.training.recipe import (
+    RECIPE_FILE,
+    Recipe,
+    add_recipe_flags,
+    recipe_from_flags,
+)
 
 BEGAN = time.time()
 
@@ -34,7 +39,8 @@ def main():
         "--checkpoint-minutes",
         type=cli.not_negative,
         default=10.0,
-        help="minutes between checkpoints: the most that a kill costs",
+        help="minutes between checkpoints: the most training that a kill costs; a validation that "
+        "it cuts off begins again",
     )
     parser.add_argument(
         "--recipe-of",
@@ -49,6 +55,9 @@ def main():
     cli.start_tensorflow()
     from keras_googlenet.training.trainer import Options, train
 
+    if flags.recipe_of == "run" and (workdir / RECIPE_FILE).exists():
+        recipe = Recipe.load(workdir)  # its weights, then, and not those of the flags
+        flags.variant = recipe.variant
     recipe, weights = _begin_from_weights(recipe, flags.variant)
     options = Options(flags.strategy, flags.checkpoint_minutes, flags.recipe_of, weights)
     metrics = train(recipe, workdir, BEGAN, options)

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import LostWorkerError, UserError
 
 USAGE_STATUS = 2  # as argparse's own
+RETRY_STATUS = 138  # Kubeflow retries 128 to 255, and reserves this one for what users have
 INTERRUPTED_STATUS = 130  # as a shell's for Ctrl-C
 
 
@@ -61,7 +62,7 @@ def not_negative(text: str) -> float:
 
 
 def run(main: Callable[[], None]):
-    """Runs a script's `main`, turning what the user got wrong into one line and status 2.
+    """Runs a script's `main`, turning what went wrong outside of it into one line and a status.
 
     Args:
         main: Parses the flags and does the work.
@@ -71,6 +72,8 @@ def run(main: Callable[[], None]):
         main()
     except UserError as error:
         _fail(str(error), USAGE_STATUS)
+    except LostWorkerError as error:
+        _fail(str(error), RETRY_STATUS)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", USAGE_STATUS)
     except KeyboardInterrupt:

@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class WriteError(UserError):
     """A file or folder cannot be written: no room, no right, or no such place."""
+
+
+class LostWorkerError(RuntimeError):
+    """Another worker of the run is gone: nobody's mistake, and the same command may be retried."""

@@ -18,7 +18,7 @@ MOMENTS = {
     "validation": "run.Run.on_test_batch_end",  # between two batches of a validation
     "edge": "run.Run._end_epoch",  # an epoch is measured, nothing of it written
     "history": "rundir.write_history",  # the checkpoint is there, the row of history.csv is not
-    "written": "checkpoints._sync_folder",  # the checkpoint has just got its name
+    "written": "checkpoints.Checkpoints._remove_old",  # the checkpoint has just got its name
     "results": "trainer.draw_curves",  # all epochs are done, the results are not
     "writing": "checkpoints.np.savez",  # half a checkpoint is on the disk
 }

@@ -1,6 +1,9 @@
+import os
+from pathlib import Path
+
 import pytest
 
-from keras_googlenet.atomic import replacing
+from keras_googlenet.atomic import remove_leftovers, replacing
 from keras_googlenet.errors import UserError
 
 
@@ -51,3 +54,33 @@ def test_a_file_where_a_folder_is_needed(tmp_path):
         replacing(tmp_path / "file" / "x"),
     ):
         pass
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):
+    done = []
+
+    def sync(descriptor):
+        done.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+
+    def replace(source, target):
+        done.append("renamed")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    with replacing(tmp_path / "file") as file:
+        file.write_text("new")
+    with replacing(tmp_path / "folder") as folder:
+        folder.mkdir()
+        (folder / "part").write_text("new")
+    names = [each if each == "renamed" else each.name for each in done]
+    parent = tmp_path.name
+    assert names == ["file", "renamed", parent, "folder", "part", "renamed", parent]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    for name in (".a.txt.x1", ".b.txt.x1", "a.txt.d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".a.txt.x1" / "a.txt").write_text("half")
+    remove_leftovers(tmp_path / "a.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.txt.x1", "a.txt.d"]

@@ -8,11 +8,13 @@ from conftest import read_json
 from tensorflow_datasets.core import naming
 
 from keras_googlenet.data import datasets, pipeline
+from keras_googlenet.errors import UserError
 
 
 def flags(miniature_imagenet, workdir, *more):
     data = ["--dataset", "imagenet2012", "--data-dir", miniature_imagenet, "--workdir", workdir]
-    return [*data, "--image-size", 65, "--batch-size", 8, "--epochs", 1, *more]
+    few = ["--image-size", 65, "--batch-size", 8, "--epochs", 1, "--warmup-epochs", 0]
+    return [*data, *few, *more]
 
 
 @pytest.mark.slow
@@ -61,3 +63,12 @@ def test_any_data_set_of_tfds(name, declared_splits, tmp_path):
     assert shapes == [(4, 65, 65, 3)] * 3 and len(opened.labels) == 10
     assert (opened.train.size, opened.validation.size) == (12, 4)
     assert images.shape == (12, 65, 65, 3) and labels.shape == (12,)
+
+
+@pytest.mark.parametrize(("share", "empty"), [(0.001, "train.100%:."), (0.999, "train.:0%.")])
+def test_a_split_of_tfds_that_is_empty_is_refused(share, empty, declared_splits, tmp_path):
+    with tfds.testing.mock_data(num_examples=12):
+        with pytest.raises(UserError, match=f"{empty} of the data set mnist holds no image"):
+            datasets.open_dataset("mnist", str(tmp_path), validation_split=share)
+        whole = datasets.open_dataset("mnist", str(tmp_path))
+    assert whole.train is None and whole.validation.size == 16

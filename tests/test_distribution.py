@@ -158,6 +158,19 @@ def test_a_signal_to_one_worker_stops_all_and_they_resume(single, image_folder, 
     assert_agree(tmp_path / "run", single, TOLERANCE)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_who_loses_another_worker_asks_to_be_started_again(lost, image_folder, tmp_path):
+    workers = start_workers(image_folder, tmp_path / "run", "--checkpoint-minutes", "0")
+    while not list((tmp_path / "run" / "checkpoints").glob("*.npz")):
+        assert all(worker.poll() is None for worker in workers)
+    workers[lost].kill()
+    _, err = workers[1 - lost].communicate(timeout=600)
+    assert workers[1 - lost].returncode == 138, err
+    assert "error: another worker was lost; start the same command again" in err
+    workers[lost].communicate()
+
+
 ON_TWO_WORKERS = """
 import sys
 import numpy as np, tensorflow as tf

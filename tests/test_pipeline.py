@@ -118,6 +118,8 @@ def test_stand_in_repeats_readable_pictures():
     readable = tf.constant([False, True, False, True])
     images, labels = pipeline.stand_in(images, tf.range(4), readable)
     assert labels.numpy().tolist() == [1, 1, 1, 3] == images.numpy().ravel().tolist()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no image of a batch is readable"):
+        pipeline.stand_in(images, labels, tf.zeros(4, bool))
 
 
 @pytest.fixture
@@ -130,12 +132,13 @@ def damaged(tmp_path):
     return tmp_path
 
 
-def passing(split, unreadable, seed=0):
+def passing(split, unreadable, seed=0, batch_size=8):
     def build(step):
-        return train(split, seed=seed, first_step=step, unreadable=unreadable.numbers)
+        settings = {"batch_size": batch_size, "first_step": step}
+        return train(split, seed=seed, unreadable=unreadable.numbers, **settings)
 
     def examples(step):
-        return pipeline.train_examples(split, seed, 0, step * 8, 8)
+        return pipeline.train_examples(split, seed, 0, step * batch_size, batch_size)
 
     view = pipeline.train_view(split, SIZE, seed, pipeline.Augmentation(), 0)
     fetch, batches = PastUnreadable(build, examples, view, unreadable), []
@@ -164,6 +167,17 @@ def test_over_one_percent_unreadable_stops(damaged):
     split = datasets.open_dataset(str(damaged)).train
     with pytest.raises(UserError, match="2 of 150 images cannot be read, more than 1%"):
         passing(split, Unreadable(split, lambda _: None))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_nothing_stands_in_for_a_whole_batch(known, damaged):
+    bad = damaged / "train" / "bee" / "07.png"
+    bad.write_bytes(b"")
+    split = datasets.open_dataset(str(damaged)).train
+    unreadable = Unreadable(split, lambda _: None)
+    unreadable.numbers |= {split.files.index(str(bad))} if known else set()
+    with pytest.raises(UserError, match="no image of a batch can be read.*greater --batch-size"):
+        passing(split, unreadable, batch_size=1)
 
 
 def test_validation_batches_are_full_and_count_each_example_once(dataset):
@@ -241,6 +255,14 @@ def test_folder_with_a_validation_folder(validation, tmp_path):
     assert opened.labels == ["ant", "bee"]
     assert [int(label) for _, label in opened.train.examples] == [0, 1]
     assert [int(label) for _, label in opened.validation.examples] == [1]
+
+
+def test_a_split_that_leaves_a_class_nothing_to_train_on(tmp_path):
+    for name, count in (("ant", 20), ("bee", 2)):
+        for index in range(count):
+            save(tmp_path / name / f"{index:02}.png")
+    with pytest.raises(UserError, match="0.8 leaves none of the 2 images of the class bee"):
+        datasets.open_dataset(str(tmp_path), validation_split=0.8)
 
 
 def test_folder_mistakes(tmp_path):

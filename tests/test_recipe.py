@@ -68,6 +68,17 @@ def test_impossible_values_are_refused(setting, value):
         Recipe(**{setting: value})
 
 
+def test_something_must_be_left_to_train_on():
+    with pytest.raises(UserError, match="--validation-split must be less than 1"):
+        Recipe(validation_split=1.0)
+
+
+def test_a_warm_up_must_end():
+    with pytest.raises(UserError, match="--warmup-epochs must be less than --epochs; it is 2 of 2"):
+        Recipe(epochs=2)
+    assert Recipe(epochs=2, schedule="power").warmup_epochs == 2  # which has none
+
+
 def test_the_published_recipes():
     paper, quick = RECIPES["paper"], RECIPES["bvlc-quick"]
     assert (paper.momentum, paper.step_factor, paper.step_epochs, paper.aux_dropout) == (

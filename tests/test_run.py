@@ -1,16 +1,18 @@
 """What happens on the way of a run, with a network that is quickly built."""
 
 import csv
+import errno
 import json
 import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import read_json, small_run
 from killed_run import small_network
 from PIL import Image
 
-from keras_googlenet.training import trainer
+from keras_googlenet.training import checkpoints, trainer
 from keras_googlenet.training.run import Run
 
 
@@ -40,6 +42,7 @@ def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, 
 
     def interrupt(self, batch, logs=None):
         if self.place == 3:
+            self.watch.warned.add("aux2")
             signal.raise_signal(signal.SIGINT)
         original(self, batch, logs)
 
@@ -55,6 +58,48 @@ def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, 
     with open(tmp_path / "run" / "history.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert read_json(tmp_path / "run" / "recipe.json")["epochs"] == 3
+    with np.load(tmp_path / "run" / "checkpoints" / "00003-00000000.npz") as file:
+        assert json.loads(str(file["record"]))["warned"] == ["aux2"]  # one warning, once
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
+    train, image_folder, tmp_path, monkeypatch
+):
+    """Full from the first epoch's end on: a signal cannot save, the second epoch ends the run."""
+    flags, original = small_run(image_folder, tmp_path / "run"), Run.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        if self.place == 4:
+            signal.raise_signal(signal.SIGINT)
+        original(self, batch, logs)
+
+    def fill(patch, saves):
+        left = iter([np.savez] * saves)
+
+        def savez(file, **arrays):
+            step = next(left, None)
+            if step is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            step(file, **arrays)
+
+        patch.setattr(checkpoints.np, "savez", savez)
+
+    with monkeypatch.context() as patch:
+        fill(patch, saves=1)
+        patch.setattr(Run, "on_train_batch_end", interrupt)
+        outcome = train(*flags)
+    assert outcome.status == 130 and outcome.err.splitlines()[-1] == "stopped at epoch 2, step 2"
+    assert "no checkpoint was written, that of epoch 2, step 0 stays" in outcome.err
+    with monkeypatch.context() as patch:
+        fill(patch, saves=0)
+        outcome = train(*flags)
+    assert outcome.status == 2 and "resumed at epoch 2, step 0" in outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("train.py: error: ") and "(No space left on device)" in last
+    files = list((tmp_path / "run" / "checkpoints").glob("*.npz"))
+    assert [file.name for file in files] == ["00001-00000000.npz"]
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 2
+    assert not list((tmp_path / "run").rglob(".*"))
 
 
 def test_unreadable_images_are_named_and_passed(train, pictures, tmp_path):
@@ -94,17 +139,22 @@ def test_no_number_stops_the_run_and_keeps_what_was_good(train, pictures, tmp_pa
 def test_tensorboard_gets_heads_learning_rate_and_speed(train, pictures, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert train(*small_run(pictures, tmp_path / "run")).status == 0
+    flags = [*small_run(pictures, tmp_path / "run"), "--batch-size", 256, "--schedule", "steps"]
+    assert train(*flags, "--learning-rate", 0.256).status == 0
     metrics = read_json(tmp_path / "run" / "metrics.json")
-    tags = {}
+    tags, events = {}, {}
     for part in ("train", "validation"):
-        events = EventAccumulator(str(tmp_path / "run" / "logs" / part))
-        events.Reload()
-        tags[part] = set(events.Tags()["tensors"])
+        events[part] = EventAccumulator(str(tmp_path / "run" / "logs" / part))
+        events[part].Reload()
+        tags[part] = set(events[part].Tags()["tensors"])
     heads = {f"epoch_{h}_{q}" for h in ("main", "aux1", "aux2") for q in ("loss", "accuracy")}
     assert heads <= tags["validation"]
     assert heads | {"epoch_learning_rate", "epoch_images_per_second"} <= tags["train"]
+    rate = tf.make_ndarray(events["train"].Tensors("epoch_learning_rate")[0].tensor_proto)
+    assert rate == pytest.approx(0.120)  # of the 120 pictures that there are, not of 256
     assert metrics["epochs"] == 2 and json.dumps(metrics)
+    assert train(*flags, "--epochs", 1, "--recipe-of", "flags").status == 0
+    assert read_json(tmp_path / "run" / "metrics.json")["epochs"] == 2  # done, not asked for
 
 
 def test_fewer_pictures_than_devices(pictures):

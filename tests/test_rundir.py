@@ -1,6 +1,10 @@
+import contextlib
 import dataclasses
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -9,7 +13,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
 from keras_googlenet.training.recipe import Recipe
 
-RECIPE = Recipe(epochs=3)
+RECIPE = Recipe(epochs=3, warmup_epochs=0.0)
 
 
 def changed(**settings):
@@ -67,3 +71,45 @@ def test_history_has_one_header(tmp_path):
         rundir.write_history(rows[:count], tmp_path)
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert lines == ["epoch,loss", "0,0.3333333333333333", "1,0.1"]
+
+
+def test_a_kill_inside_claim_leaves_a_directory_that_goes_on(tmp_path, monkeypatch):
+    """The process is gone at each rename in turn; what it has written until then stays."""
+
+    class Killed(BaseException):
+        pass
+
+    for renames in range(3):
+        workdir, left = tmp_path / str(renames), iter([os.replace] * renames)
+
+        def replace(source, target, left=left):
+            step = next(left, None)
+            if step is None:
+                shutil.copytree(Path(source).parent, f"{Path(source).parent}_killed")
+                raise Killed
+            step(source, target)
+
+        with rundir.locked(workdir), monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            with contextlib.suppress(Killed):
+                rundir.claim(RECIPE, workdir, ["ant", "bee"])
+        assert rundir.settle(RECIPE, workdir, None) == RECIPE
+        rundir.claim(RECIPE, workdir, ["ant", "bee"])
+        names = sorted(path.name for path in workdir.iterdir())
+        assert names == ["checkpoints", "labels.txt", "recipe.json"]
+
+
+def test_labels_of_an_unfinished_claim_are_accepted_and_those_of_others_are_not(tmp_path):
+    (tmp_path / "labels.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else than a run"):
+        rundir.settle(RECIPE, tmp_path, None)
+    with rundir.locked(tmp_path):
+        assert rundir.settle(RECIPE, tmp_path, None) == RECIPE
+
+
+@pytest.mark.parametrize("content", [b"", b"{", bytes(3), b"\xff"])
+def test_metrics_that_the_disk_damaged_do_not_finish_a_run(content, workdir):
+    (workdir / "metrics.json").write_bytes(content)
+    assert rundir.finished_metrics(RECIPE, workdir) is None
+    rundir.write_metrics({"epochs": 3}, workdir)
+    assert rundir.finished_metrics(RECIPE, workdir) == {"epochs": 3}

@@ -51,7 +51,7 @@ class ImageDataset(NamedTuple):
 
     Attributes:
         labels: Class names in the order of the label numbers.
-        train: The half to learn from; `None` for a folder that is evaluated whole.
+        train: The half to learn from; `None` for a data set that is evaluated whole.
         validation: The half to measure on.
     """
 
@@ -70,8 +70,9 @@ def open_dataset(
             "cifar10", …). A folder holds `train/` and `val/`, `validation/` or `test/` with a
             folder a class inside each, or the class folders themselves.
         data_dir: Where TensorFlow Datasets keeps its files; `~/tensorflow_datasets` if not given.
-        validation_split: Share of each class that is kept for validation where the data set has
-            no such split. 0 evaluates a folder whole.
+        validation_split: Share that is kept for validation where the data set has no such split:
+            of each class of a folder, by `seed`; of TensorFlow Datasets the last whole percents,
+            whatever their classes. 0 evaluates all of it.
         seed: Decides which images of a folder that share takes.
 
     Returns:
@@ -123,12 +124,14 @@ def _open_tfds(name: str, data_dir: str | None, validation_split: float) -> Imag
         )
     training = "train"
     validation = next((split for split in folders.VALIDATION_NAMES if split in splits), None)
-    if validation is None:
+    if validation is None and validation_split:
         cut = round(100 * (1 - validation_split))
         training, validation = f"train[:{cut}%]", f"train[{cut}%:]"
+    elif validation is None:
+        training, validation = None, "train"
     return ImageDataset(
         labels=list(features["label"].names),
-        train=_tfds_split(builder, training),
+        train=_tfds_split(builder, training) if training else None,
         validation=_tfds_split(builder, validation),
     )
 
@@ -158,8 +161,14 @@ def _prepared_builder(name: str, data_dir: str | None):
 
 
 def _tfds_split(builder, split: str) -> Split:
+    size = builder.info.splits[split].num_examples
+    if not size:
+        raise UserError(
+            f"{split} of the data set {builder.name} holds no image; give another "
+            "--validation-split, of whole percents."
+        )
     skip = tfds.decode.SkipDecoding()
     wanted = tfds.decode.PartialDecoding({"image": True, "label": True}, {"image": skip})
     examples = builder.as_dataset(split=split, decoders=wanted, shuffle_files=False)
     examples = examples.map(lambda example: (example["image"], example["label"]))
-    return Split(examples, builder.info.splits[split].num_examples, read=tf.identity)
+    return Split(examples, size, read=tf.identity)

@@ -47,7 +47,8 @@ def find_splits(root: Path, validation_split: float, seed: int) -> tuple[Images 
         Training and validation images by class; the former `None` where there are none.
 
     Raises:
-        UserError: If a folder or class is empty, or validation has classes that training lacks.
+        UserError: If a folder or class is empty, also after the split, or validation has classes
+            that training lacks.
     """
     train_folder = _first_folder(root, TRAIN_NAMES)
     validation_folder = _first_folder(root, VALIDATION_NAMES)
@@ -105,6 +106,11 @@ def _split_stratified(images: dict[str, list[str]], share: float, seed: int):
         if len(files) < 2:
             raise UserError(f"the class {name} has one image; give it two or more to split.")
         cut = max(1, round(share * len(files)))
+        if cut == len(files):
+            raise UserError(
+                f"a validation split of {share} leaves none of the {cut} images of the class "
+                f"{name} to train on; give a smaller one, or more images."
+            )
         mixed = [files[i] for i in generator.permutation(len(files))]
         held_out[name], kept[name] = sorted(mixed[:cut]), sorted(mixed[cut:])
     return kept, held_out

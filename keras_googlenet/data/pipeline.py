@@ -2,7 +2,8 @@
 
 Images stay encoded until the worker that decodes them crops them too, and every random choice is
 a function of (seed, epoch, number of the example): the stream is the same whatever the
-parallelism, and begins at any step without decoding what it skips.
+parallelism, and begins at any step without decoding what it skips. Only MixUp and CutMix depend on
+the number of workers: each mixes the pictures of its own part of a batch.
 """
 
 from collections.abc import Collection, Iterator
@@ -167,14 +168,18 @@ def stand_in(images: tf.Tensor, labels: tf.Tensor, readable: tf.Tensor):
     Args:
         images: `(n, h, w, 3)`.
         labels: `(n,)`.
-        readable: `(n,)` booleans, one of them true.
+        readable: `(n,)` booleans.
 
     Returns:
         Images and labels of the same shapes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If none is readable.
     """
+    tf.debugging.Assert(tf.reduce_any(readable), ["no image of a batch is readable"])
     places = tf.range(tf.shape(readable)[0])
-    good = tf.concat([tf.boolean_mask(places, readable), [0]], axis=0)
-    substitutes = tf.gather(good, places % tf.maximum(1, tf.size(good) - 1))
+    good = tf.boolean_mask(places, readable)
+    substitutes = tf.gather(good, places % tf.size(good))
     chosen = tf.where(readable, places, substitutes)
     return tf.gather(images, chosen), tf.gather(labels, chosen)
 

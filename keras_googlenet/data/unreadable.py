@@ -50,7 +50,7 @@ class PastUnreadable:
 
     Args:
         build: Makes the batches from a step on, without the images known to be unreadable.
-        examples: Gives the `(index, source, label)` of a step.
+        examples: Gives the `(index, source, label)` of a step that are read here.
         view: Decodes `(index, source)`; raises for an image that cannot be.
         unreadable: Collects them.
         first_step: Step to begin with.
@@ -78,20 +78,30 @@ class PastUnreadable:
 
         Raises:
             StopIteration: At the end.
+            UserError: If no image of a batch can be read.
         """
         while True:
             try:
                 batch = next(self._mended or iterator)
-            except tf.errors.OpError:
-                if not _search(self.examples(self.step), self.view, self.unreadable):
+            except tf.errors.OpError as error:
+                examples = list(self.examples(self.step))
+                if not _search(examples, self.view, self.unreadable):
+                    self._check_some_left(examples, error)
                     raise
                 self._mended = iter(self.batches())
             else:
                 self.step += 1
                 return batch
 
+    def _check_some_left(self, examples, error: tf.errors.OpError):
+        if all(int(index) in self.unreadable.numbers for index, *_ in examples):
+            raise UserError(
+                "no image of a batch can be read, and nothing can stand in for them; give a "
+                "greater --batch-size, or repair the data set."
+            ) from error
 
-def _search(examples: tf.data.Dataset, view, unreadable: Unreadable) -> bool:
+
+def _search(examples: list, view, unreadable: Unreadable) -> bool:
     """Tries every image of a step; says whether a new one was found."""
     before = len(unreadable.numbers)
     for index, source, _ in examples:

@@ -1,8 +1,6 @@
 """What a run needs to go on to the bit: every variable and the place in the run, in one file."""
 
 import json
-import os
-import shutil
 import sys
 import zipfile
 import zlib
@@ -11,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_googlenet.atomic import replacing
+from keras_googlenet.atomic import remove_leftovers, replacing
 from keras_googlenet.errors import UserError
 
 KEPT = 2  # the newest, and one before it should the disk damage that
@@ -38,30 +36,21 @@ class Checkpoints:
         """Reads the variables; on several workers all must do so at the same step."""
         return [np.asarray(variable.numpy()) for variable in self.variables]
 
-    def save(self, values: list[np.ndarray], record: dict) -> bool:
+    def save(self, values: list[np.ndarray], record: dict):
         """Writes a checkpoint and removes old ones.
 
         Args:
             values: What `values` returned.
             record: JSON with at least the numbers `epoch` and `step`.
 
-        Returns:
-            Whether it was written. If the disk refuses, a warning says so and the old ones stay.
+        Raises:
+            WriteError: If the disk refuses; the old ones stay.
         """
         path = self.folder / f"{record['epoch']:05d}-{record['step']:08d}.npz"
-        try:
-            with replacing(path) as temporary, open(temporary, "wb") as file:
-                arrays = {f"{number:05d}": value for number, value in enumerate(values)}
-                np.savez(file, **{_RECORD: np.asarray(json.dumps(record))}, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            _sync_folder(self.folder)
-        except UserError as error:  # the disk is full, as `replacing` says
-            _note(f"warning: no checkpoint was written, the last one stays: {error}")
-            return False
-        for old in self._found()[:-KEPT]:
-            old.unlink()
-        return True
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            arrays = {f"{number:05d}": value for number, value in enumerate(values)}
+            np.savez(file, **{_RECORD: np.asarray(json.dumps(record))}, **arrays)
+        self._remove_old()
 
     def restore(self) -> dict | None:
         """Sets the variables from the newest checkpoint that can be read.
@@ -86,8 +75,7 @@ class Checkpoints:
 
     def remove_leftovers(self):
         """Removes what a killed process has half-written, and checkpoints that cannot be read."""
-        for path in self.folder.glob(".*.npz.*"):
-            shutil.rmtree(path)
+        remove_leftovers(self.folder / "*.npz")
         for path in self._found():
             try:
                 with zipfile.ZipFile(path) as file:
@@ -108,17 +96,12 @@ class Checkpoints:
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
 
+    def _remove_old(self):
+        for old in self._found()[:-KEPT]:
+            old.unlink()
+
     def _found(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*-[0-9]*.npz"))
-
-
-def _sync_folder(folder: Path):
-    """Puts a rename on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _note(text: str):

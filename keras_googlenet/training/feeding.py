@@ -1,5 +1,6 @@
 """The batches of a run, as its network takes them: preprocessed, one label a head."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -60,6 +61,11 @@ class Feeding:
         self._unreadable_validation = Unreadable(validation, note)
 
     @property
+    def used_recipe(self) -> Recipe:
+        """The recipe with the batch size that is used, which the learning rate scales with."""
+        return dataclasses.replace(self.recipe, batch_size=self.batch_size)
+
+    @property
     def element_spec(self) -> tuple:
         """What a batch of training looks like on one device."""
         size = self.recipe.image_size
@@ -96,7 +102,8 @@ class Feeding:
 
         def examples(step):
             begin = step * self.batch_size
-            return pipeline.train_examples(split, recipe.seed, epoch, begin, self.batch_size)
+            whole = pipeline.train_examples(split, recipe.seed, epoch, begin, self.batch_size)
+            return whole.shard(self.worker.count, self.worker.index)
 
         view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation, epoch)
         return PastUnreadable(build, examples, view, self._unreadable_train, first_step)
@@ -113,7 +120,8 @@ class Feeding:
             return spread(self.strategy, batches.map(self._one_hot).map(self._for_heads))
 
         def examples(step):
-            return pipeline.validation_examples(split, step * batch_size, batch_size)
+            whole = pipeline.validation_examples(split, step * batch_size, batch_size)
+            return whole.shard(self.worker.count, self.worker.index)
 
         def view(_, source):
             return pipeline.evaluation_picture(split, source, size)

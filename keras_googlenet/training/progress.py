@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_googlenet.errors import WriteError
 from keras_googlenet.googlenet import HEADS
 
 
@@ -26,7 +27,7 @@ class Progress:
         self.shown = shown
         self.images, self.seconds, self.waited = 0, 0.0, 0.0
         self.warm = False  # whether the first step is done, in which TensorFlow builds its graph
-        self.epoch_began = None
+        self.epoch_images, self.ended = 0, None
 
     @property
     def images_per_second(self) -> float:
@@ -46,16 +47,17 @@ class Progress:
             first_step: Steps of it that were done before.
             steps: Steps of a whole epoch.
         """
+        self.epoch_images = steps * self.batch_size
         self.bar = tqdm(
             desc=f"epoch {epoch + 1}/{self.epochs}",
-            total=steps * self.batch_size,
+            total=self.epoch_images,
             initial=first_step * self.batch_size,
             unit=" images",
             file=sys.stderr,
             disable=not (self.shown and sys.stderr.isatty()),
             leave=False,
         )
-        self.epoch_began = self.step_began = time.perf_counter()
+        self.step_began = time.perf_counter()
 
     def timed(self, fetch: Callable) -> Callable:
         """Returns `fetch` with the time that it takes counted as waiting."""
@@ -81,8 +83,9 @@ class Progress:
         self.bar.update(self.batch_size)
 
     def end(self):
-        """Closes the bar."""
+        """Closes the bar; validation begins."""
         self.bar.close()
+        self.ended = time.perf_counter()
 
     def epoch_line(self, row: dict[str, float]):
         """Leaves one line an epoch.
@@ -98,11 +101,12 @@ class Progress:
             f"epoch {row['epoch'] + 1}/{self.epochs}  "
             f"loss {row['loss']:.3f}/{row['val_loss']:.3f}  accuracy (train/validation) {heads}"
         )
-        if self.epoch_began is not None:
-            left = (self.epochs - row["epoch"] - 1) * (time.perf_counter() - self.epoch_began)
+        if self.seconds:
+            # A whole epoch at this speed: the last one may have begun in the middle.
+            epoch = self.epoch_images / self.images_per_second + time.perf_counter() - self.ended
             text += (
                 f"  {self.images_per_second:.0f} images/s  input wait {self.input_wait:.0%}  "
-                f"{left:.0f} s left"
+                f"{(self.epochs - row['epoch'] - 1) * epoch:.0f} s left"
             )
         self.say(text)
 
@@ -119,14 +123,20 @@ def log_row(folder: Path, row: dict[str, float], images_per_second: float):
         folder: The logs: `train/` and `validation/` inside.
         row: One epoch.
         images_per_second: Training speed.
+
+    Raises:
+        WriteError: If the disk refuses.
     """
     values = {key: value for key, value in row.items() if key != "epoch"}
     validation = {key[4:]: value for key, value in values.items() if key.startswith("val_")}
     training = {key: value for key, value in values.items() if not key.startswith("val_")}
     training["images_per_second"] = images_per_second
-    for name, part in (("train", training), ("validation", validation)):
-        writer = tf.summary.create_file_writer(str(folder / name))
-        with writer.as_default(step=row["epoch"]):
-            for key, value in part.items():
-                tf.summary.scalar(f"epoch_{key}", value)
-        writer.close()
+    try:
+        for name, part in (("train", training), ("validation", validation)):
+            writer = tf.summary.create_file_writer(str(folder / name))
+            with writer.as_default(step=row["epoch"]):
+                for key, value in part.items():
+                    tf.summary.scalar(f"epoch_{key}", value)
+            writer.close()
+    except tf.errors.OpError as error:
+        raise WriteError(f"{folder} cannot be written ({error.message}); make room.") from error

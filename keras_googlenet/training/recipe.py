@@ -31,7 +31,9 @@ class Recipe:
     dataset: str = _setting("shapes", "name in TensorFlow Datasets, or folder of class folders")
     data_dir: str | None = _setting(None, "where TensorFlow Datasets keeps its files")
     validation_split: float = _setting(
-        0.1, "share of each class to validate on where the data set has no such split"
+        0.1,
+        "share to validate on where the data set has no such split: of each class of a folder, by "
+        "--seed; of TensorFlow Datasets the last percents, whatever their classes",
     )
     variant: str = _setting("batchnorm", "variant of the network")
     image_size: int = _setting(224, "side of the pictures in pixels")  # 224: section 5
@@ -61,7 +63,9 @@ class Recipe:
     power: float = _setting(0.5, "exponent of the schedule 'power'")  # BVLC quick_solver
     momentum: float = _setting(0.9, "momentum of sgd")  # 0.9: section 6
     nesterov: bool = _setting(True, "Nesterov momentum")
-    weight_decay: float = _setting(4e-5, "decoupled weight decay, off biases and norms")  # MindCV
+    # 4e-5: MindCV, and 2e-4 below: BVLC. Both add it to the gradient, where a momentum of 0.9 makes
+    # it ten times as strong as here.
+    weight_decay: float = _setting(4e-5, "decoupled weight decay, off biases and norms")
     average_share: float = _setting(  # 0.04: torchvision's recipe averages over 4% of 600 epochs
         0.04, "share of the run that the averaged weights look back on; 0: keep the raw weights"
     )
@@ -116,6 +120,15 @@ class Recipe:
             value = getattr(self, name)
             if not least <= value <= greatest:
                 raise UserError(f"{_flag(name)} must be in [{least}, {greatest}]; it is {value}.")
+        if self.validation_split == 1:
+            raise UserError(
+                "--validation-split must be less than 1, or nothing is left to train on."
+            )
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"--warmup-epochs must be less than --epochs; it is {self.warmup_epochs:g} of "
+                f"{self.epochs}, and the learning rate would never fall."
+            )
         if self.deterministic and self.randaugment:
             raise UserError(
                 "--randaugment draws from a state that a resumed run cannot find again; leave it "

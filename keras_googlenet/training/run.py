@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data.datasets import ImageDataset
+from keras_googlenet.errors import WriteError
 from keras_googlenet.googlenet import HEADS
 from keras_googlenet.training import distribution, rundir
 from keras_googlenet.training.checkpoints import Checkpoints
@@ -42,6 +43,7 @@ class Run(keras.callbacks.Callback):
         epoch: Epochs done.
         step: Steps of the next one that are done.
         training: Its metrics, once all its steps are done.
+        saved: Where the last checkpoint stands, in words.
         history: A row for each epoch done.
     """
 
@@ -63,7 +65,7 @@ class Run(keras.callbacks.Callback):
         self.progress = Progress(self.feeding.batch_size, recipe.epochs, shown=self.writes)
         self.watch = Watch(len(dataset.labels))
         self.epoch, self.step, self.training, self.history = 0, 0, None, []
-        self.saved_at = time.monotonic()
+        self.saved, self.saved_at = "the beginning", time.monotonic()
 
     @property
     def place(self) -> int:
@@ -88,19 +90,22 @@ class Run(keras.callbacks.Callback):
             return
         self.epoch, self.step = record["epoch"], record["step"]
         self.training, self.history = record["training"], record["history"]
+        self.watch.warned |= set(record["warned"])
         self.metric_values = [variable.numpy() for variable in self.model.metrics_variables]
         if record["steps"] != self.feeding.steps:  # another batch size won
             self.step = self.step * self.feeding.steps // record["steps"]
             without_loss_scale(self.model.optimizer).iterations.assign(self.place)
         if self.history and self.writes:
             rundir.write_history(self.history, self.workdir)
-        self.progress.say(f"resumed at epoch {self.epoch + 1}, step {self.step}")
+        self.saved = self._where()
+        self.progress.say(f"resumed at {self.saved}")
 
     def go(self):
         """Trains and validates until the last epoch is done.
 
         Raises:
-            SystemExit: If a signal asked to stop; the state is saved then.
+            SystemExit: If a signal asked to stop; the state is saved then, if there is room.
+            WriteError: If an epoch cannot be saved; the last checkpoint stays.
         """
         try:
             while self.epoch < self.recipe.epochs:
@@ -108,8 +113,8 @@ class Run(keras.callbacks.Callback):
                     self.training = self._train()
                 self._end_epoch(self._validate())
         except Stopped:
-            self._save()
-            self.progress.say(f"stopped at epoch {self.epoch + 1}, step {self.step}, and saved")
+            saved = self._save_if_possible()
+            self.progress.say(f"stopped at {self._where()}" + (", and saved" if saved else ""))
             raise SystemExit(self.signals.status) from None
 
     def _train(self) -> dict[str, float]:
@@ -160,18 +165,29 @@ class Run(keras.callbacks.Callback):
         if stop:
             raise Stopped
         if due:
+            self._save_if_possible()
+
+    def _save_if_possible(self) -> bool:
+        """Saves, or says what stands instead; the epoch's edge will tell whether the run ends."""
+        try:
             self._save()
+        except WriteError as error:
+            self.progress.say(
+                f"warning: no checkpoint was written, that of {self.saved} stays: {error}"
+            )
+            return False
+        return True
 
     def _save(self):
+        self.saved_at = time.monotonic()
         values = self.checkpoints.values()
         if not all(np.isfinite(value).all() for value in values):
             raise no_number("network", self._where())
         if self.writes:
             record = {"epoch": self.epoch, "step": self.step, "steps": self.feeding.steps}
-            self.checkpoints.save(
-                values, record | {"training": self.training, "history": self.history}
-            )
-        self.saved_at = time.monotonic()
+            record |= {"training": self.training, "history": self.history}
+            self.checkpoints.save(values, record | {"warned": sorted(self.watch.warned)})
+        self.saved = self._where()
 
     def _validate(self) -> dict[str, float]:
         feed = self.feeding.validation()

@@ -8,14 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_googlenet.atomic import replacing
+from keras_googlenet.atomic import leftovers, remove_leftovers, replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import read_labels, write_labels
 from keras_googlenet.training.recipe import RECIPE_FILE, Recipe
 
 CHECKPOINTS = "checkpoints"
 LABELS_FILE = "labels.txt"
+HISTORY_FILE = "history.csv"
+CURVES_FILE = "curves.png"
+MODEL_FILE = "model.keras"
 METRICS_FILE = "metrics.json"
+_FILES = (RECIPE_FILE, LABELS_FILE, HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE)
 
 
 def settle(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
@@ -34,7 +38,7 @@ def settle(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
             something else than a run.
     """
     if not (workdir / RECIPE_FILE).exists():
-        if workdir.exists() and any(path.name != CHECKPOINTS for path in workdir.iterdir()):
+        if workdir.exists() and set(workdir.iterdir()) - set(_begun(workdir)):
             raise UserError(f"{workdir} holds something else than a run; give another --workdir.")
         return recipe
     before = Recipe.load(workdir)
@@ -57,11 +61,22 @@ def settle(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
     )
 
 
+def _begun(workdir: Path) -> list[Path]:
+    """What a run that was killed before it wrote its recipe may have left."""
+    if not (workdir / CHECKPOINTS).is_dir():  # its lock comes first
+        return []
+    known = [workdir / CHECKPOINTS, workdir / LABELS_FILE]
+    return known + [path for name in _FILES for path in leftovers(workdir / name)]
+
+
 def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
     """Returns the content of `metrics.json` if the run of this recipe is finished."""
     if not (workdir / METRICS_FILE).exists() or Recipe.load(workdir) != recipe:
         return None
-    return json.loads((workdir / METRICS_FILE).read_text())
+    try:
+        return json.loads((workdir / METRICS_FILE).read_text())
+    except ValueError:  # the disk damaged it: the last checkpoint makes it again
+        return None
 
 
 @contextlib.contextmanager
@@ -91,15 +106,17 @@ def claim(recipe: Recipe, workdir: Path, labels: list[str]):
             f"{workdir} was trained on other classes than {recipe.dataset} has; give another "
             "--workdir."
         )
+    for name in _FILES:
+        remove_leftovers(workdir / name)
+    (workdir / METRICS_FILE).unlink(missing_ok=True)
+    recipe.save(workdir)  # before anything else: it is what tells a run directory
     with replacing(file) as temporary:
         write_labels(temporary, labels)
-    (workdir / METRICS_FILE).unlink(missing_ok=True)
-    recipe.save(workdir)
 
 
 def write_history(history: list[dict[str, float]], workdir: Path):
     """Writes `history.csv`: a header and a row an epoch."""
-    with replacing(workdir / "history.csv") as temporary, open(temporary, "w", newline="") as file:
+    with replacing(workdir / HISTORY_FILE) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=history[0])
         writer.writeheader()
         writer.writerows(history)

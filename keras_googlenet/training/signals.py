@@ -1,10 +1,12 @@
 """Signals that ask a run to end: it finishes the step and saves first."""
 
+import os
 import signal
-import sys
 import threading
 
 SHELL_BASE = 128  # a shell's exit status for a signal is this plus its number: 143 for SIGTERM
+
+_STDERR = 2  # written to directly: the signal may come while Python's own stream is being written
 
 
 class Signals:
@@ -33,4 +35,4 @@ class Signals:
         self.received = number
         signal.signal(number, signal.SIG_DFL)
         name = signal.Signals(number).name
-        print(f"{name}: saving after this step", file=sys.stderr, flush=True)
+        os.write(_STDERR, f"{name}: saving after this step\n".encode())

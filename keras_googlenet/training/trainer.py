@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_googlenet.atomic import replacing
 from keras_googlenet.data import datasets
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import LostWorkerError, UserError
 from keras_googlenet.training import distribution, rundir
 from keras_googlenet.training.curves import draw_curves
 from keras_googlenet.training.network import (
@@ -31,7 +31,7 @@ class Options(NamedTuple):
 
     Attributes:
         strategy: As `distribution.choose_strategy` takes it.
-        checkpoint_minutes: Minutes between checkpoints: the most that a kill costs.
+        checkpoint_minutes: Minutes of training between checkpoints; a validation is not saved.
         recipe_of: Which recipe wins where a resumed run has another: "run" or "flags".
         weights: Network to begin from, of the recipe's variant.
     """
@@ -43,6 +43,12 @@ class Options(NamedTuple):
 
 
 DEFAULTS = Options()
+_LOST = (  # what TensorFlow raises where another worker does not answer, or has given up
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+    tf.errors.AbortedError,
+)
 
 
 def train(
@@ -64,10 +70,11 @@ def train(
     Raises:
         UserError: If the data set cannot be used, `workdir` holds a run of another recipe, or the
             run fails in a way that its user can mend.
+        LostWorkerError: If another worker is gone.
         SystemExit: If a signal ended the run, with status 128 plus its number.
     """
-    check_network(recipe)
     recipe = rundir.settle(recipe, workdir, options.recipe_of)
+    check_network(recipe)
     metrics = rundir.finished_metrics(recipe, workdir)
     if metrics is not None:
         print(f"{workdir} is already trained; give another --workdir.", file=sys.stderr)
@@ -87,9 +94,9 @@ def train(
         with strategy.scope():
             model = build_network(recipe, len(dataset.labels), options.weights)
             synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
-            compile_network(model, recipe, run.feeding.steps)
+            compile_network(model, run.feeding.used_recipe, run.feeding.steps)
             run.take(model)
-        with _naming_lost_workers(worker.count):
+        with _naming_failures(worker.count):
             run.go()
         return _write_results(run, began)
 
@@ -116,32 +123,41 @@ def _prepare_keras(recipe: Recipe):
 
 
 @contextlib.contextmanager
-def _naming_lost_workers(workers: int):
-    """Turns what TensorFlow raises when another worker is gone into a sentence."""
+def _naming_failures(workers: int):
+    """Turns what TensorFlow raises for want of memory or of another worker into sentences."""
     try:
         yield
-    except tf.errors.OpError as error:
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            "a device is out of memory; give a smaller --batch-size or --image-size. "
+            f"({_first_line(error)})"
+        ) from error
+    except _LOST as error:
         if workers == 1:
             raise
-        raise UserError(
+        raise LostWorkerError(
             "another worker was lost; start the same command again on all of them, and the run "
-            f"goes on from its last checkpoint. ({str(error).partition(chr(10))[0][:200]})"
+            f"goes on from its last checkpoint. ({_first_line(error)})"
         ) from error
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    return error.message.partition("\n")[0][:200]
 
 
 def _write_results(run: Run, began: float) -> dict[str, float]:
     """Writes curves, the kept network alone and, last, what marks the run as done."""
     last, model = run.history[-1], run.model
     metrics = {key: value for key, value in last.items() if key.startswith("val_")} | {
-        "epochs": run.recipe.epochs,
+        "epochs": run.epoch,
         "seconds": round(time.time() - began, 1),
         "images_per_second": round(run.progress.images_per_second, 1),
     }
     synchronize_batch_norm(model, False)
     with averaged(model, model.optimizer):
         if run.writes:
-            draw_curves(run.history, run.workdir / "curves.png")
-            with replacing(run.workdir / "model.keras") as file:
+            draw_curves(run.history, run.workdir / rundir.CURVES_FILE)
+            with replacing(run.workdir / rundir.MODEL_FILE) as file:
                 keras.Model(model.inputs, model.outputs, name=model.name).save(file)
             rundir.write_metrics(metrics, run.workdir)
     return metrics

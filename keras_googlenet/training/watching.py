@@ -17,6 +17,9 @@ class Watch:
 
     Args:
         classes: Number of classes.
+
+    Attributes:
+        warned: Heads that have had their warning.
     """
 
     def __init__(self, classes: int):

@@ -1,0 +1,61 @@
+"""Speed, waiting and time left, by a clock that only moves when it is told to."""
+
+import pytest
+
+from keras_googlenet.googlenet import HEADS
+from keras_googlenet.training import progress
+from keras_googlenet.training.progress import Progress
+
+BATCH, STEPS, EPOCHS = 10, 50, 5
+FETCH, COMPUTE, VALIDATION, COMPILING = 0.5, 1.5, 30.0, 600.0  # seconds
+WHOLE = STEPS * (FETCH + COMPUTE) + VALIDATION  # an epoch
+ROW = {f"{part}{head}_accuracy": 0.5 for part in ("", "val_") for head in HEADS}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def perf_counter(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def run_epoch(shown, clock, epoch, first_step=0, compiling=0.0):
+    def fetch(_):
+        clock.now += FETCH
+
+    timed = shown.timed(fetch)
+    shown.begin(epoch, first_step, STEPS)
+    for step in range(first_step, STEPS):
+        timed(None)
+        clock.now += COMPUTE + (compiling if step == first_step else 0)
+        shown.step()
+    shown.end()
+    clock.now += VALIDATION
+    shown.epoch_line({"epoch": epoch, "loss": 1.0, "val_loss": 1.0} | ROW)
+
+
+@pytest.mark.parametrize("first_step", [0, 1, STEPS // 2, STEPS - 2])
+def test_time_left_is_that_of_whole_epochs_wherever_a_run_began(first_step, clock, capsys):
+    shown = Progress(BATCH, EPOCHS)
+    run_epoch(shown, clock, 1, first_step, COMPILING)
+    run_epoch(shown, clock, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[-1] for line in lines] == [
+        f"{3 * WHOLE:.0f} s left",
+        f"{2 * WHOLE:.0f} s left",
+    ]
+    assert all("  5 images/s  input wait 25%  " in line for line in lines)
+    assert shown.images_per_second == pytest.approx(BATCH / (FETCH + COMPUTE))
+    assert shown.input_wait == pytest.approx(FETCH / (FETCH + COMPUTE))
+
+
+def test_nothing_is_said_of_speed_before_the_second_step(clock, capsys):
+    shown = Progress(BATCH, EPOCHS)
+    run_epoch(shown, clock, 1, STEPS - 1, COMPILING)
+    assert "left" not in capsys.readouterr().err and shown.images_per_second == 0

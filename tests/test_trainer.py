@@ -1,0 +1,76 @@
+"""What a run says where TensorFlow fails under it."""
+
+import pytest
+import tensorflow as tf
+from conftest import small_run
+from killed_run import small_network
+
+from keras_googlenet import models
+from keras_googlenet.training import rundir, trainer
+from keras_googlenet.training.recipe import Recipe
+from keras_googlenet.training.run import Run
+
+LOST = [
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+    tf.errors.AbortedError,
+]
+
+
+def fail(workers, error):
+    with trainer._naming_failures(workers):
+        raise error(None, None, "why\nand more")
+
+
+@pytest.mark.parametrize("error", LOST)
+def test_only_another_worker_can_be_lost(error):
+    with pytest.raises(trainer.LostWorkerError, match=r"another worker was lost; .* \(why\)$"):
+        fail(2, error)
+    with pytest.raises(error):
+        fail(1, error)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_this_worker_got_wrong_is_its_own(workers):
+    with pytest.raises(trainer.UserError, match="out of memory; give a smaller --batch-size"):
+        fail(workers, tf.errors.ResourceExhaustedError)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        fail(workers, tf.errors.InvalidArgumentError)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(trainer.LostWorkerError("one sentence"), 138), (trainer.UserError("one sentence"), 2)],
+)
+def test_a_lost_worker_is_retried_and_a_mistake_is_not(
+    error, status, run_script, image_folder, tmp_path, monkeypatch
+):
+    """Kubeflow's TFJob starts a pod again whose status is 128 to 255."""
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(trainer, "build_network", small_network)
+    monkeypatch.setattr(Run, "go", fail)
+    outcome = run_script("train.py", *small_run(image_folder, tmp_path / "run"))
+    assert outcome.status == status
+    assert outcome.err.splitlines()[-1] == "train.py: error: one sentence"
+    assert "Traceback" not in outcome.err
+
+
+def test_the_recipe_that_wins_says_which_weights(run_script, tmp_path, monkeypatch):
+    def load(name, variant):
+        raise trainer.UserError(f"{variant} of {name}")
+
+    monkeypatch.setattr(models, "load", load)
+    rundir.claim(Recipe(weights="imagenet", variant="slim"), tmp_path, ["ant", "bee"])
+    for flags in ([], ["--weights", "other"]):
+        outcome = run_script("train.py", "--workdir", tmp_path, "--recipe-of", "run", *flags)
+        assert "error: slim of imagenet" in outcome.err
+
+
+def test_the_recipe_that_wins_is_the_one_that_is_checked(run_script, tmp_path):
+    rundir.claim(Recipe(image_size=32), tmp_path, ["ant", "bee"])
+    outcome = run_script("train.py", "--workdir", tmp_path, "--recipe-of", "run")
+    assert outcome.status == 2 and "--image-size must be at least 65" in outcome.err
