@@ -1,31 +1,70 @@
-"""Files of every format with a few small arrays, and ways to damage them."""
+"""Files of every format with the weights of a very small network, and ways to damage them."""
 
+import functools
+import gzip
+import io
 import random
 import struct
+import tarfile
 import zipfile
 
 import caffe_reference
 import google_graph
+import keras
 import numpy as np
 import slim_checkpoint
 import tensorflow as tf
 
+from keras_googlenet.layers import LocalResponseNormalization
 
-def arrays(names):
-    generator = np.random.default_rng(0)
-    return {name: generator.standard_normal((2, 3, 2, 2)).astype("float32") for name in names}
+CONV, MAIN = "conv1_7x7_s2", "main"
+NORMALIZATIONS = ("pool1_norm1", "conv2_norm2")
+CLASSES = 3
+
+
+@functools.cache
+def network(variant, classes, aux_heads):
+    """Stands in for `GoogLeNet`: one convolution and a classifier, named as in it."""
+    normalized = variant in ("torchvision", "slim")
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 2, use_bias=not normalized, name=CONV)(image)
+    if normalized:
+        scale = variant == "torchvision"
+        x = keras.layers.BatchNormalization(scale=scale, name=f"{CONV}_bn")(x)
+    for name in NORMALIZATIONS if variant == "google" else ():
+        x = LocalResponseNormalization(name=name)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(classes, name=MAIN)(x))
+
+
+def array(*shape):
+    """Positive numbers, the same for the same shape."""
+    return np.random.default_rng(len(shape)).uniform(0.5, 1.5, shape).astype("float32")
+
+
+KERNEL, MATRIX = array(2, 2, 3, 2), array(2, CLASSES)  # (y, x, red green blue, out), (in, out)
+BIAS, OFFSETS = array(CLASSES), array(2)
 
 
 def caffe(path, old_form):
-    blobs = {name: [array, array[0, 0, 0]] for name, array in arrays(("conv1/7x7_s2", "b")).items()}
+    kernel = KERNEL[:, :, ::-1].transpose(3, 2, 0, 1)
+    blobs = {"conv1/7x7_s2": [kernel, OFFSETS], "loss3/classifier": [MATRIX.T, BIAS]}
     caffe_reference.write_blobs(path, blobs, old_form)
 
 
 def state_dictionary():
     import torch
 
-    state = {name: torch.from_numpy(a) for name, a in arrays(("conv1.conv.weight", "b")).items()}
-    return state | {"bn.num_batches_tracked": torch.tensor(3)}
+    norm = {f"conv1.bn.{part}": OFFSETS for part in ("weight", "bias", "running_mean")}
+    state = {
+        "conv1.conv.weight": np.ascontiguousarray(KERNEL.transpose(3, 2, 0, 1)),
+        **norm,
+        "conv1.bn.running_var": OFFSETS,
+        "fc.weight": np.ascontiguousarray(MATRIX.T),
+        "fc.bias": BIAS,
+    }
+    tensors = {name: torch.tensor(value) for name, value in state.items()}
+    return tensors | {"conv1.bn.num_batches_tracked": torch.tensor(3)}
 
 
 def torch_new(path):
@@ -47,18 +86,35 @@ def safetensors(path):
 
 
 def slim(path, old_form=True):
-    values = arrays(("InceptionV1/Conv2d_1a_7x7/weights", "b"))
-    slim_checkpoint.save(values | {"global_step": np.int64(7)}, path, old_form)
+    conv, main = "InceptionV1/Conv2d_1a_7x7", "InceptionV1/Logits/Conv2d_0c_1x1"
+    parts = ("beta", "moving_mean", "moving_variance")
+    values = {
+        f"{conv}/weights": KERNEL,
+        **{f"{conv}/BatchNorm/{part}": OFFSETS for part in parts},
+        f"{main}/weights": MATRIX[None, None],
+        f"{main}/biases": BIAS,
+        "global_step": np.int64(7),
+    }
+    slim_checkpoint.save(values, path, old_form)
+
+
+def slim_archive(path):
+    inside = path.with_name("inside.ckpt")
+    slim(inside)
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(inside, "./inception_v1.ckpt")
+    inside.unlink()
 
 
 def graph():
-    """The first two operations of Google's graph."""
+    """The operations of Google's graph that the reader looks at."""
     with tf.Graph().as_default() as made:
         x = tf.compat.v1.placeholder(tf.float32, (None, 8, 8, 3), name="input")
-        w = tf.constant(arrays(("w",))["w"].reshape(2, 2, 3, 2), name="conv2d0_w")
-        x = tf.nn.conv2d(x, w, 2, "SAME", name="conv2d0_pre_relu/conv")
+        w, b = tf.constant(KERNEL, name="conv2d0_w"), tf.constant(OFFSETS, name="conv2d0_b")
+        x = tf.nn.conv2d(x, w, 2, "SAME", name="conv2d0_pre_relu/conv") + b
         for index in range(2):
             x = tf.compat.v1.nn.lrn(x, **google_graph.LRN, name=f"localresponsenorm{index}")
+        tf.constant(MATRIX, name="softmax2_w"), tf.constant(BIAS, name="softmax2_b")
     return made.as_graph_def().SerializeToString()
 
 
@@ -78,6 +134,7 @@ WRITERS = {
     "torch, before 1.6": torch_old,
     "safetensors": safetensors,
     "slim, one file": slim,
+    "slim, tar.gz": slim_archive,
     "google": google,
     "google, zip": google_zip,
 }
@@ -113,17 +170,19 @@ def mutate(content: bytes, seed: int) -> bytes:
     return bytes(data)
 
 
-def mutate_members(path, content: bytes, seed: int):
-    """Writes a zip archive whose members are damaged and whose checksums are right."""
-    with open(path, "wb") as file:
-        file.write(content)
-    with zipfile.ZipFile(path) as archive:
+def mutate_inside(content: bytes, seed: int) -> bytes:
+    """Damages what an archive holds, and seals it again with right checksums."""
+    if content.startswith(b"\x1f\x8b"):
+        return gzip.compress(mutate(gzip.decompress(content), seed), 1, mtime=0)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     victim = random.Random(seed).choice(sorted(members, key=lambda name: len(members[name])))
     members[victim] = mutate(members[victim], seed)
-    with zipfile.ZipFile(path, "w") as archive:
+    sealed = io.BytesIO()
+    with zipfile.ZipFile(sealed, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return sealed.getvalue()
 
 
 def broken_but_sealed(index: bytes) -> bytes:

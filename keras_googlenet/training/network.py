@@ -1,5 +1,7 @@
 """The network of a run: built from its recipe, begun from other weights, compiled for `fit`."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_googlenet.errors import UserError
@@ -24,13 +26,16 @@ def check_network(recipe: Recipe):
         raise UserError(f"--variant must be one of {', '.join(VARIANTS)}; it is {recipe.variant}.")
 
 
-def build_network(recipe: Recipe, classes: int, weights: keras.Model | None) -> SpreadModel:
+def build_network(
+    recipe: Recipe, classes: int, weights: keras.Model | None, say: Callable[[str], None]
+) -> SpreadModel:
     """Builds the three-output network of a recipe.
 
     Args:
         recipe: Says variant, size, dropout and what is frozen.
         classes: Number of classes.
         weights: Network of the same variant to begin from, or `None`.
+        say: Is told which layers found nothing in it.
 
     Raises:
         UserError: If `recipe.freeze_until` is no layer.
@@ -43,7 +48,9 @@ def build_network(recipe: Recipe, classes: int, weights: keras.Model | None) -> 
         aux_dropout=recipe.aux_dropout,
     )
     if weights is not None:
-        copy_weights(weights, model)
+        anew = copy_weights(weights, model)
+        if anew:
+            say(f"--weights has nothing of their shapes, so these begin anew: {', '.join(anew)}")
     if recipe.freeze_until is not None:
         freeze(model, recipe.freeze_until)
     return SpreadModel(model.inputs, model.outputs, name=model.name)

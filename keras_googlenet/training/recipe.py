@@ -41,7 +41,9 @@ class Recipe:
     epochs: int = _setting(90, "passes over the training split")
     seed: int = _setting(0, "decides weights, order, crops and dropout")
     weights: str | None = _setting(
-        None, "MODEL to begin with: its trunk, and its heads if they have the same classes"
+        None,
+        "MODEL to begin with: its trunk, and the layers of its heads whose shapes fit, so a "
+        "classifier only if it has as many classes",
     )
     freeze_until: str | None = _setting(None, "layer up to which, itself included, nothing learns")
     optimizer: str = _setting("sgd", "how to step", choices=("sgd", "adam"))

@@ -92,7 +92,8 @@ def train(
             rundir.claim(recipe, workdir, dataset.labels)
         run = Run(recipe, workdir, dataset, strategy, signals, 60 * options.checkpoint_minutes)
         with strategy.scope():
-            model = build_network(recipe, len(dataset.labels), options.weights)
+            classes, say = len(dataset.labels), run.progress.say
+            model = build_network(recipe, classes, options.weights, say)
             synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
             compile_network(model, run.feeding.used_recipe, run.feeding.steps)
             run.take(model)

@@ -11,6 +11,7 @@ import numpy as np
 from keras_googlenet.errors import UserError
 from keras_googlenet.weights.sources import (
     BRANCHES,
+    MOST_DIMENSIONS,
     Contents,
     Source,
     as_array,
@@ -21,6 +22,7 @@ from keras_googlenet.weights.wire import Wire, message
 
 # field of NetParameter that holds a layer -> its fields (name, blobs)
 LAYER_FORMS = {100: (1, 7), 2: (4, 6)}  # today's `layer`, and `layers` of 2014
+INTEGERS = (4, 5, 7)  # fields of NetParameter: input_dim, force_backward, debug_info
 
 SOURCE = Source(
     format="Caffe model",
@@ -93,12 +95,10 @@ def _read_blob(wire: Wire, blob: range, name: str) -> np.ndarray:
             old_shape[number - 1] = value
         elif number == 7:
             shape = [
-                side for _, sides in wire.fields(message(value)) for side in _sides(wire, sides)
+                side
+                for _, sides in wire.fields(message(value))
+                for side in wire.integers(sides, MOST_DIMENSIONS)
             ]
         elif number in (5, 8):
             content, dtype = wire.bytes(message(value)), "<f4" if number == 5 else "<f8"
     return as_array(content, dtype, tuple(old_shape if shape is None else shape), name)
-
-
-def _sides(wire: Wire, sides: int | range) -> list[int]:
-    return wire.integers(sides)

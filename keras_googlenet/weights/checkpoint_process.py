@@ -5,6 +5,7 @@ It imports nothing of the package that needs Keras, so that it starts quickly.
 
 import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from keras_googlenet.errors import UserError
 
 
 def read_variables(prefix: Path, most_bytes: int) -> dict[str, np.ndarray]:
-    """Reads all variables of a checkpoint in this process.
+    """Reads the variables of a checkpoint that are numbers, in this process.
 
     Args:
         prefix: The checkpoint: a file, or what the names of its files begin with.
@@ -32,22 +33,16 @@ def read_variables(prefix: Path, most_bytes: int) -> dict[str, np.ndarray]:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = reader.get_variable_to_shape_map()
         types = reader.get_variable_to_dtype_map()
-        size = sum(types[name].size * _count(shape) for name, shape in shapes.items())
+        numbers = [name for name, dtype in types.items() if dtype.is_floating or dtype.is_integer]
+        size = sum(types[name].size * math.prod(shapes[name]) for name in numbers)
         if size > most_bytes:
             raise UserError(f"its variables take more than {most_bytes // 2**20} MiB.")
-        return {name: reader.get_tensor(name) for name in shapes}
+        return {name: reader.get_tensor(name) for name in numbers}
     except UserError:
         raise
     except Exception as error:  # TensorFlow's readers raise almost anything for a damaged file
         sentence = str(error).strip().partition("\n")[0].replace(str(prefix), prefix.name)
         raise UserError(f"the checkpoint is damaged or cut off: {sentence[:200]}") from error
-
-
-def _count(shape: list[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
 
 
 def _limit_memory(most_memory: int):

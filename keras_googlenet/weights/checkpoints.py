@@ -22,7 +22,7 @@ MOST_SECONDS = 300
 
 
 def read_in_a_process(prefix: Path) -> dict[str, np.ndarray]:
-    """Reads all variables of a checkpoint.
+    """Reads the variables of a checkpoint that are numbers.
 
     Args:
         prefix: The checkpoint: a file, or what the names of its files begin with.

@@ -11,7 +11,7 @@ import pickletools
 from typing import IO, NamedTuple
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weights.sources import short
+from keras_googlenet.weights.sources import MOST_DIMENSIONS, is_size, short
 
 MARK = object()
 TYPES = {
@@ -165,7 +165,7 @@ def _storage(identity, position: int) -> Storage:
     """Reads `("storage", type, key, device, count, …)`."""
     if isinstance(identity, tuple) and len(identity) >= 5 and identity[0] == "storage":
         _, kind, key, _, count = identity[:5]
-        if isinstance(kind, Name) and kind.name in TYPES and _is_size(count) and _are_texts(key):
+        if isinstance(kind, Name) and kind.name in TYPES and is_size(count) and _are_texts(key):
             return Storage(TYPES[kind.name], key, count)
     raise UserError(f"its pickle refers to something that is no storage at byte {position}.")
 
@@ -183,9 +183,11 @@ def _call(function, arguments, position: int):
 
 
 def _tensor(storage, offset, shape, strides) -> Tensor:
-    sizes = isinstance(shape, tuple) and all(map(_is_size, shape))
-    if not (isinstance(storage, Storage) and _is_size(offset) and sizes):
+    sizes = isinstance(shape, tuple) and all(map(is_size, shape))
+    if not (isinstance(storage, Storage) and is_size(offset) and sizes):
         raise UserError("a tensor in it has no shape; the file is damaged.")
+    if len(shape) > MOST_DIMENSIONS:
+        raise UserError(f"a tensor in it has {len(shape)} dimensions; the file is damaged.")
     expected, step = [], 1
     for side in reversed(shape):
         expected.insert(0, step)
@@ -198,7 +200,3 @@ def _tensor(storage, offset, shape, strides) -> Tensor:
     if offset + step > storage.count:
         raise UserError("a tensor in it is larger than its storage; the file is damaged.")
     return Tensor(storage, offset, shape)
-
-
-def _is_size(value) -> bool:
-    return isinstance(value, int) and 0 <= value < 2**40

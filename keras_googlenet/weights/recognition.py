@@ -74,7 +74,9 @@ def _reader_of_messages(content: memoryview) -> ModuleType | None:
     wire, named = Wire(content), False
     try:
         for number, value in itertools.islice(wire.fields(), FIELDS_TO_LOOK_AT):
-            if not isinstance(value, range):
+            if isinstance(value, int):
+                if number in caffe.INTEGERS:
+                    continue
                 return None
             if number in caffe.LAYER_FORMS:
                 return caffe

@@ -1,6 +1,7 @@
 """What a reader hands over, and what a porting table says."""
 
 import contextlib
+import math
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import TABLE_1
 
 MOST_BYTES = 64 * 2**20  # of a file, and of what an archive unpacks to; the published: up to 54 MB
+MOST_DIMENSIONS = 8  # of an array; the published ones have up to four
 BRANCHES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 
 
@@ -84,6 +86,13 @@ def mapped(path: Path) -> Iterator[memoryview]:
     Raises:
         UserError: If it is empty or larger than any published weights.
     """
+    check_size(path)
+    with open(path, "rb") as file:
+        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def check_size(path: Path):
+    """Refuses a file that is empty or larger than any published weights, before it is read."""
     size = path.stat().st_size
     if size == 0:
         raise UserError("the file is empty; download it again.")
@@ -92,8 +101,11 @@ def mapped(path: Path) -> Iterator[memoryview]:
             f"the file has {size / 2**20:.0f} MiB, and weights of GoogLeNet have at most "
             f"{MOST_BYTES // 2**20}; is it another network?"
         )
-    with open(path, "rb") as file:
-        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def is_size(value) -> bool:
+    """Whether something that a file gives for a size or a place can be one."""
+    return isinstance(value, int) and 0 <= value < 2**40
 
 
 def as_array(content, dtype: str, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -111,11 +123,9 @@ def as_array(content, dtype: str, shape: tuple[int, ...], name: str) -> np.ndarr
     Raises:
         UserError: If shape and bytes disagree.
     """
-    count = 1
-    for side in shape:
-        count *= side
-    size = np.dtype(dtype).itemsize
-    if any(side < 0 for side in shape) or len(shape) > 8 or count * size != len(content):
+    # the rank first: a product of thousands of numbers takes minutes
+    fits = len(shape) <= MOST_DIMENSIONS and all(map(is_size, shape))
+    if not fits or math.prod(shape) * np.dtype(dtype).itemsize != len(content):
         raise UserError(
             f"{name} says that its shape is {_short(shape)} and holds {len(content)} bytes, which "
             "do not fit; the file is damaged."
@@ -124,8 +134,8 @@ def as_array(content, dtype: str, shape: tuple[int, ...], name: str) -> np.ndarr
 
 
 def _short(shape) -> str:
-    sides = ", ".join(str(side) for side in shape[:8])
-    return f"({sides}{', …' if len(shape) > 8 else ''})"
+    sides = ", ".join(str(side) for side in shape[:MOST_DIMENSIONS])
+    return f"({sides}{', …' if len(shape) > MOST_DIMENSIONS else ''})"
 
 
 def short(error: Exception) -> str:

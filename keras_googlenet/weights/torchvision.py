@@ -6,6 +6,7 @@ has 5x5. The published file's auxiliary heads were never trained.
 
 import io
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -13,7 +14,15 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.weights import archives, pickles
-from keras_googlenet.weights.sources import Contents, Source, as_array, mapped, module_layers, short
+from keras_googlenet.weights.sources import (
+    Contents,
+    Source,
+    as_array,
+    is_size,
+    mapped,
+    module_layers,
+    short,
+)
 
 SOURCE = Source(
     format="torchvision state dictionary",
@@ -150,10 +159,7 @@ def _view(storage, tensor: pickles.Tensor, name: str) -> np.ndarray:
     size = np.dtype(tensor.storage.dtype).itemsize
     if len(storage) != tensor.storage.count * size:
         raise UserError(f"the numbers of {name[:60]} are cut off; the file is damaged.")
-    count = 1
-    for side in tensor.shape:
-        count *= side
-    content = storage[tensor.offset * size : (tensor.offset + count) * size]
+    content = storage[tensor.offset * size : (tensor.offset + math.prod(tensor.shape)) * size]
     return as_array(content, tensor.storage.dtype, tensor.shape, name[:60])
 
 
@@ -171,11 +177,13 @@ def _read_safetensors(content: memoryview) -> dict[str, np.ndarray]:
         if name == "__metadata__":
             continue
         try:
-            dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(map(int, entry["shape"]))
-            begin, end = map(int, entry["data_offsets"])
+            dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
+            begin, end = entry["data_offsets"]
+            if not all(map(is_size, (*shape, begin, end))):
+                raise ValueError("these are no sizes")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the entry {name[:60]} in its header is damaged.") from error
-        if not 0 <= begin <= end <= len(data):
+        if not begin <= end <= len(data):
             raise UserError(f"{name[:60]} stands at bytes {begin} to {end} of {len(data)}.")
         arrays[name] = as_array(data[begin:end], dtype, shape, name[:60])
     return arrays

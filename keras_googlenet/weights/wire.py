@@ -67,7 +67,7 @@ class Wire:
             yield number, range(at, at + size)
             at += size
 
-    def integers(self, value: int | range, most: int = 8) -> list[int]:
+    def integers(self, value: int | range, most: int) -> list[int]:
         """Reads a repeated integer, packed or not, of at most `most` numbers."""
         if isinstance(value, int):
             return [value]
