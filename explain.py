@@ -12,6 +12,8 @@ docs/explaining.md says how to read the pictures.
 """
 
 import argparse
+from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 
 from keras_googlenet import cli
@@ -21,7 +23,20 @@ from keras_googlenet.errors import UserError
 PICTURES_TOGETHER = 16  # that the optimiser moves at a time: about 2 GB at 160 pixels
 EXAMPLES_TOGETHER = 64
 LEAST_SIZE = 32  # the network halves a picture five times
-METHODS = ("gradcam", "gradcam++", "layercam", "scorecam", "saliency", "smoothgrad")
+OF_PIXELS = ("saliency", "smoothgrad")
+METHODS = ("gradcam", "gradcam++", "layercam", "scorecam", *OF_PIXELS)
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")  # what a figure is written as
+INDEX = "index.html"
+
+OF_UNITS = ("output", "neuron", "size", "steps", "seed")
+TAKEN = {  # figure -> the flags that have a meaning for it
+    "map": ("output", "classes", "layer", "method", "head"),
+    "branches": ("output", "classes", "head"),
+    "heads": ("output", "classes", "method"),
+    "report": ("classes",),
+    "features": (*OF_UNITS, "diversity", "dataset", "data_dir"),
+    "circuit": OF_UNITS,
+}
 
 
 def main():
@@ -41,7 +56,8 @@ def parse_flags() -> argparse.Namespace:
     cli.add_model(parser)
     add("images", metavar="IMAGE", nargs="*", help="image file, or folder of them")
     add("--output", type=Path, help="picture, or folder of pictures (default: IMAGE with _cam.png)")
-    add("--classes", metavar="NAME,...", help="names, wnids or numbers (default: the best class)")
+    classes = "names, wnids or numbers (default: the best class)"
+    add("--classes", metavar="NAME,...", type=split_names, default=[], help=classes)
     add(
         "--layer", help="feature map (default: the last that the head sees); earlier ones are finer"
     )
@@ -59,13 +75,35 @@ def parse_flags() -> argparse.Namespace:
     )
     add_feature_flags(parser.add_argument_group("with --features and --circuit"))
     flags = parser.parse_args()
-    if bool(flags.images) == bool(flags.features or flags.circuit):
+    flags.figure = next((name for name in TAKEN if getattr(flags, name, None)), "map")
+    if bool(flags.images) == (flags.figure in ("features", "circuit")):
         parser.error("give an IMAGE, or --features, or --circuit, and one of them only.")
     if flags.size < LEAST_SIZE:
         parser.error(f"--size must be {LEAST_SIZE} or more; it is {flags.size}.")
-    if flags.method == "all" and (flags.branches or flags.heads):
-        parser.error("--method all is a figure of its own: leave --branches and --heads out.")
+    check_flags(flags, parser)
     return flags
+
+
+def check_flags(flags: argparse.Namespace, parser: argparse.ArgumentParser):
+    """Refuses flags that the figure would ignore, and an --output of the wrong kind."""
+    figure = "a map of an IMAGE" if flags.figure == "map" else f"--{flags.figure}"
+    for name in dict.fromkeys(chain.from_iterable(TAKEN.values())):
+        if getattr(flags, name) != parser.get_default(name) and name not in TAKEN[flags.figure]:
+            parser.error(f"{figure} takes no --{name.replace('_', '-')}; leave it out.")
+    if flags.method == "all" and flags.heads:
+        parser.error("--method all is a figure of its own: leave --heads out.")
+    if flags.method in OF_PIXELS and flags.layer:
+        parser.error(f"--method {flags.method} is of the pixels: leave --layer out.")
+    if len(flags.classes) > 1 and (flags.figure != "map" or flags.method == "all"):
+        parser.error("--branches, --heads, --report and --method all take one class.")
+    if flags.output and is_folder(flags) == (flags.output.suffix.lower() in PICTURES):
+        kind = "a folder" if is_folder(flags) else f"a picture ({', '.join(PICTURES)})"
+        parser.error(f"--output must be {kind} here; it is {flags.output}.")
+
+
+def split_names(text: str) -> list[str]:
+    """The type of a flag that takes names."""
+    return [name for name in text.split(",") if name.strip()]
 
 
 def add_feature_flags(group):
@@ -86,11 +124,12 @@ def explain_images(flags: argparse.Namespace):
     from keras_googlenet.data import folders, pipeline
     from keras_googlenet.evaluation.progress import Progress
     from keras_googlenet.explaining import page, pictures
+    from keras_googlenet.imagenet import find_class
 
     files = folders.list_images(flags.images)
     loaded = models.load(flags.model, flags.variant)
     subject = pictures.Subject(loaded.model, loaded.labels, loaded.image_size)
-    classes = chosen_classes(flags, subject)
+    classes = [find_class(name, loaded.labels) for name in flags.classes]
     paths = output_paths(flags, files)
     entries, errors, progress = [], [], Progress(len(files))
     for file, path in zip(files, paths, strict=True):
@@ -102,45 +141,47 @@ def explain_images(flags: argparse.Namespace):
             continue
         best = explain(flags, subject, photograph, classes, path)
         print(f"{best} -> {path}", flush=True)
-        entries.append(page.Entry(path.name, file, photograph.square, best))
+        entries.append(page.Entry(path.name, file, page.thumbnail(photograph.square), best))
     progress.close()
-    if entries and is_folder(flags, files):
-        index = paths[0].parent / "index.html"
+    if entries and is_folder(flags):
+        index = paths[0].parent / INDEX
         write_page(index, page.render_index(f"{flags.model}: {len(entries)} images", entries))
         print(index)
     cli.fail_if(errors)
 
 
-def is_folder(flags: argparse.Namespace, files: list[str]) -> bool:
+def is_folder(flags: argparse.Namespace) -> bool:
     """Says whether the result is a folder with an index, or one file."""
-    return len(files) > 1 or Path(flags.images[0]).is_dir()
+    return len(flags.images) > 1 or any(Path(image).is_dir() for image in flags.images)
 
 
 def output_paths(flags: argparse.Namespace, files: list[str]) -> list[Path]:
-    """Says where the explanation of each image goes; equal names get a number."""
-    kind = next((name for name in ("branches", "heads") if getattr(flags, name)), "cam")
-    kind = "methods" if flags.method == "all" else kind
-    ending = ".html" if flags.report else f"_{kind}.png"
+    """Says where the explanation of each image goes: to a file of its own, and over no image."""
+    kind = "methods" if flags.method == "all" else flags.figure
+    ending = {"map": "_cam.png", "report": ".html"}.get(kind, f"_{kind}.png")
     photo = Path(files[0])
-    if not is_folder(flags, files) and not flags.report:
-        return [flags.output or photo.with_name(photo.stem + ending)]
-    folder = flags.report or flags.output or Path("explanations")
-    stems = [Path(file).stem for file in files]
-    earlier = [stems[:place].count(stem) for place, stem in enumerate(stems)]
-    return [
-        folder / f"{stem}{f'_{count + 1}' if count else ''}{ending}"
-        for stem, count in zip(stems, earlier, strict=True)
-    ]
+    if is_folder(flags) or flags.report:
+        folder = flags.report or flags.output or Path("explanations")
+        names = distinct_names((Path(file).stem for file in files), ending)
+        paths = [folder / name for name in names]
+    else:
+        paths = [flags.output or photo.with_name(photo.stem + ending)]
+    images = {Path(file).resolve() for file in files}
+    for path in paths:
+        if path.resolve() in images:
+            raise UserError(f"{path} is an image to be explained; give another --output.")
+    return paths
 
 
-def chosen_classes(flags: argparse.Namespace, subject) -> list[int]:
-    """Reads --classes; none means the best class of each image."""
-    from keras_googlenet.imagenet import find_class
-
-    names = [name for name in (flags.classes or "").split(",") if name.strip()]
-    if len(names) > 1 and (flags.branches or flags.heads or flags.report or flags.method == "all"):
-        raise UserError("--branches, --heads, --report and --method all take one class.")
-    return [find_class(name, subject.labels) for name in names]
+def distinct_names(stems: Iterable[str], ending: str) -> list[str]:
+    """Adds the ending, and a number where the name is taken, be it by other case or the index."""
+    taken, names = {INDEX}, []
+    for stem in stems:
+        numbered = (f"{stem}_{number}{ending}" for number in count(2))
+        free = (name for name in chain([stem + ending], numbered) if name.casefold() not in taken)
+        names.append(next(free))
+        taken.add(names[-1].casefold())
+    return names
 
 
 def explain(flags: argparse.Namespace, subject, photograph, classes: list[int], path: Path) -> str:
@@ -232,13 +273,21 @@ def draw_units(flags: argparse.Namespace, loaded, asked):
 def find_crops(flags: argparse.Namespace, loaded, asked):
     """Returns what in the validation images excites each unit most."""
     from keras_googlenet.data import datasets, pipeline
+    from keras_googlenet.evaluation.progress import Progress
     from keras_googlenet.explaining.exciting import top_crops
 
     split = datasets.open_dataset(flags.dataset, flags.data_dir).validation
     cli.note(f"looking through {split.size} images of {flags.dataset}")
     batches = pipeline.evaluation_batches(split, loaded.image_size, EXAMPLES_TOGETHER)
-    images = (views.numpy() for views, _ in batches)
-    return top_crops(loaded.model, asked.layer, asked.channels, images)
+    progress = Progress(split.size)
+
+    def images():
+        for views, _ in batches:
+            yield views.numpy()
+            progress.update(len(views))
+        progress.close()
+
+    return top_crops(loaded.model, asked.layer, asked.channels, images())
 
 
 if __name__ == "__main__":

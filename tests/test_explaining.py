@@ -5,7 +5,7 @@ import pytest
 
 from keras_googlenet import explaining
 from keras_googlenet.explaining import branches, maps
-from keras_googlenet.googlenet import BRANCHES, TABLE_1, GoogLeNet, inference_model
+from keras_googlenet.googlenet import TABLE_1, VARIANTS, GoogLeNet, inference_model
 from keras_googlenet.imagenet import preprocess_input
 
 SLOW = pytest.mark.slow  # not by the second, but together they would take a minute
@@ -95,37 +95,41 @@ def test_on_the_last_module_it_is_the_class_activation_map(model, photographs, i
 
 
 @pytest.mark.parametrize(
-    ("variant", "head"),
+    ("variant", "head", "modules"),
     [
-        ("paper", "main"),
-        pytest.param("paper", "aux1", marks=SLOW),
-        ("batchnorm", "aux2"),
-        pytest.param("google", "main", marks=SLOW),
-        pytest.param("torchvision", "main", marks=SLOW),
-        pytest.param("slim", "main", marks=SLOW),
-        pytest.param("naive", "main", marks=SLOW),
+        ("paper", "main", None),
+        pytest.param("paper", "aux1", None, marks=SLOW),
+        ("batchnorm", "aux2", None),
+        ("batchnorm", "main", ("4e", "5a", "5b")),  # which aux2 does not see
+        pytest.param("google", "main", None, marks=SLOW),
+        pytest.param("torchvision", "main", None, marks=SLOW),
+        pytest.param("slim", "main", None, marks=SLOW),
+        pytest.param("naive", "main", None, marks=SLOW),
     ],
 )
-def test_branches_add_up_to_the_map(variant, head, photographs):
-    widths = TABLE_1
+def test_branches_add_up_to_the_map(variant, head, modules, photographs):
     model = network(variant, aux_heads=head != "main")
     inputs = preprocess_input(photographs[:1], variant)
-    found = branches.branch_maps_of_modules(model, photographs[0], class_index=2, head=head)
-    assert tuple(found) == MODULES_OF[head]
+    found = branches.branch_maps_of_modules(model, photographs[0], modules, 2, head=head)
+    assert tuple(found) == (modules or MODULES_OF[head])
     for module, four in found.items():
         layer = f"inception_{module}_output"
         a, g = direct.activations_and_gradients(model, inputs, 2, layer, head)
         weighed = (g.mean((1, 2), keepdims=True) * a)[0]
-        assert tuple(four) == BRANCHES
         assert_near(sum(four.values()), weighed.sum(-1))
-        first = widths[module].conv1x1
-        assert_near(four["1x1"], weighed[..., :first].sum(-1))
-        assert_near(sum(branches.shares(four).values()), _share_of_all(four))
+        parts = parts_of(weighed, VARIANTS[variant].widths[module])
+        assert tuple(four) == tuple(parts)
+        evidence = sum(abs(part.sum()) for part in parts.values())
+        for branch, share in branches.shares(four).items():
+            assert_near(four[branch], parts[branch].sum(-1))
+            assert share == pytest.approx(parts[branch].sum() / evidence, abs=TOLERANCE)
 
 
-def _share_of_all(four):
-    sums = [part.astype("float64").sum() for part in four.values()]
-    return sum(sums) / sum(map(abs, sums))
+def parts_of(weighed, widths):
+    """Cuts the channels of a module where the columns of Table 1 say."""
+    columns = [widths.conv1x1, widths.conv3x3, widths.conv5x5, widths.pool_proj]
+    names = ("1x1", "3x3", "5x5", "pool")
+    return dict(zip(names, np.split(weighed, np.cumsum(columns)[:-1], axis=-1), strict=True))
 
 
 @SLOW
@@ -206,7 +210,7 @@ def test_a_class_by_name_or_one_for_each_image(model, photographs):
     for name in ("goldfish", "n01443537", "1"):
         named = explaining.gradcam(model, photographs[:2], name, labels=labels)
         np.testing.assert_array_equal(named, third)
-    mixed = explaining.gradcam(model, photographs[:2], [1, 3])
+    mixed = explaining.gradcam(model, photographs[:2], ["goldfish", 3], labels=labels)
     np.testing.assert_allclose(mixed[0], third[0], atol=1e-6)
     assert not np.allclose(mixed[1], third[1], atol=1e-4)
 
@@ -215,11 +219,15 @@ def test_a_class_by_name_or_one_for_each_image(model, photographs):
     ("arguments", "message"),
     [
         ({"layer": "inception_6a_output"}, "inception_5a_output.*layer='inception_6a_output'"),
+        ({"layer": "image"}, "must be a feature map"),
         ({"layer": "aux1"}, "must be a feature map that the head main sees"),
         ({"head": "aux1"}, "head aux1 sees, such as inception_.*layer='inception_5b_output'"),
         ({"head": "aux3"}, r"\['main', 'aux1', 'aux2'\]. Received: head='aux3'"),
         ({"class_index": 5}, r"in \[0, 5\).*Received: class_index=5"),
         ({"class_index": [1, 2]}, "one for all images or one for each"),
+        ({"class_index": [1, None, 1, 1]}, "one for all images or one for each"),
+        ({"class_index": 1.5}, r"in \[0, 5\)"),
+        ({"class_index": ["class_9"]}, "no class 'class_9' among the 5"),
         ({"class_index": "class_9"}, "no class 'class_9' among the 5; the nearest are class_"),
         ({"method": "magic"}, "method='magic'"),
     ],

@@ -1,3 +1,5 @@
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -91,21 +93,34 @@ def test_rank_correlation_of_known_pairs():
     assert metrics.rank_correlation(maps, np.ones_like(maps))[0] == 0
 
 
+def test_the_seed_decides_what_is_random_and_nothing_else():
+    image = keras.Input((4,), name="image")
+    network = keras.Model(image, keras.layers.Dense(3, name="last")(image))
+    random.seed(1), np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tobytes()
+    ours, again, other = (
+        sanity.randomise(network, "last", seed).get_weights()[0] for seed in (9, 9, 8)
+    )
+    np.testing.assert_array_equal(ours, again)
+    assert not np.allclose(ours, other)
+    assert (random.getstate(), np.random.get_state()[1].tobytes()) == before
+
+
 @pytest.mark.slow
 def test_a_network_is_random_from_its_end_down():
     keras.utils.set_random_seed(1)
     model = GoogLeNet(classes=4, input_shape=(32, 32, 3), aux_heads=False)
     network = logit_network(model)
     before = [weights.copy() for weights in network.get_weights()]
-    random = sanity.randomise(network, "inception_5a_1x1", seed=9)
+    forgotten = sanity.randomise(network, "inception_5a_1x1", seed=9)
 
     def same(name):
-        ours, theirs = (net.get_layer(name).get_weights()[0] for net in (random, network))
+        ours, theirs = (net.get_layer(name).get_weights()[0] for net in (forgotten, network))
         return np.array_equal(ours, theirs)
 
     assert all(map(same, ("conv1_7x7_s2", "inception_4e_3x3", "inception_4e_pool_proj")))
     assert not any(map(same, ("inception_5a_1x1", "inception_5b_5x5", "main")))
-    assert random.get_layer("main").activation is keras.activations.linear
+    assert forgotten.get_layer("main").activation is keras.activations.linear
     for ours, theirs in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="lowest='inception_9a'"):

@@ -51,27 +51,33 @@ def test_pictures_begin_nearly_grey():
     ("shift", "scale", "degrees", "expected"),
     [
         ((3, 1), 1.0, 0, lambda image: np.roll(image, (-1, -3), axis=(0, 1))),
-        ((0, 0), 1.0, 90, lambda image: np.rot90(image, 1)),
+        ((0, 0), 1.0, 90, lambda image: np.rot90(image, 1)),  # counter-clockwise
         ((0, 0), 1.0, 0, lambda image: image),
     ],
 )
 def test_pictures_are_moved(shift, scale, degrees, expected, photographs):
     image = photographs[0, :64, :64]
-    moved = robustness.warp(
+    inner = slice(5, -5)
+    moved = warped(image, shift, scale, degrees)[inner, inner]
+    assert np.abs(moved - expected(image)[inner, inner]).max() < 0.5
+
+
+def warped(image, shift, scale, degrees):
+    return robustness.warp(
         image[None],
         tf.constant([shift], tf.float32),
         tf.constant([scale], tf.float32),
         tf.constant([np.radians(degrees)], tf.float32),
     )[0].numpy()
-    inner = slice(5, -5)
-    wanted = expected(image)[inner, inner]
-    assert (
-        min(
-            np.abs(moved[inner, inner] - wanted).max(),
-            np.abs(moved[inner, inner] - np.rot90(wanted, 2)).max() if degrees else np.inf,
-        )
-        < 0.5
-    )
+
+
+def test_pictures_grow_and_shrink_around_their_middle(photographs):
+    image = photographs[0, :65, :65]  # its middle is a pixel, 32
+    grown = warped(image, (0, 0), 2.0, 0)
+    np.testing.assert_allclose(grown[::2, ::2], image[16:49, 16:49], atol=0.5)
+    shrunk = warped(image, (0, 0), 0.5, 0)
+    np.testing.assert_allclose(shrunk[17:48, 17:48], image[2:63:2, 2:63:2], atol=0.5)
+    np.testing.assert_array_equal(shrunk[:15], np.full((15, 65, 3), 127.5))  # from beyond
 
 
 def test_movements_differ_between_pictures_and_repeat(photographs):
@@ -239,10 +245,41 @@ def test_units_that_do_not_exist(model, text, message):
         units.parse_units(text, model, ["a", "b", "star", "d", "e"])
 
 
+def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalised, photographs):
+    for network, variant in ((model, "paper"), (normalised, "batchnorm")):
+        inputs = preprocess_input(photographs[:1, :65, :65], variant)
+        for layer in ("inception_3a_5x5", "inception_3a_5x5_relu"):
+            ours = features.unit_network(network, layer)([inputs]).numpy()
+            unit = keras.Model(network.inputs, network.get_layer("inception_3a_5x5_relu").output)
+            unit = features.float32_copy(unit, any_size=True)
+            assert ours.min() < 0
+            np.testing.assert_allclose(np.maximum(ours, 0), unit([inputs]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "directions", "message"),
+    [
+        ("inception_9z_output", None, "no layer 'inception_9z_output'; the nearest are inception_"),
+        ("pool5", None, "no layer 'pool5'"),
+        ("inception_3a_output", [3, 999], r"channels, 0 to 255.*Received: \[3, 999\]"),
+        ("inception_3a_output", [-1], "0 to 255"),
+        ("inception_3a_output", [[1.0, 2.0]], r"\(n, 256\)"),
+    ],
+)
+def test_pictures_of_what_does_not_exist(model, layer, directions, message):
+    with pytest.raises(UserError, match=message):
+        features.visualise(model, layer, directions, size=SIZE, steps=1)
+
+
 def test_the_receptive_field_is_what_changes_a_unit(model):
-    for layer in ("pool1_norm1", "inception_3a_output"):
+    generator = np.random.default_rng(0)
+    for layer, side in (
+        ("conv2_3x3_reduce", 160),
+        ("inception_3a_output", 160),
+        ("aux1_conv", 320),
+    ):
         network = features.unit_network(model, layer)
-        image = tf.constant(np.random.default_rng(0).uniform(-99, 99, (1, 160, 160, 3)), tf.float32)
+        image = tf.constant(generator.uniform(-99, 99, (1, side, side, 3)), tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(image)
             answers = network([image])
@@ -251,6 +288,8 @@ def test_the_receptive_field_is_what_changes_a_unit(model):
         extent = max(np.ptp(np.flatnonzero(touched.any(axis=axis))) + 1 for axis in (0, 1))
         field = exciting.receptive_field(network.output)
         assert 0.6 * field <= extent <= field  # max pools pass one of their inputs only
+    before = exciting.receptive_field(model.get_layer("inception_4a_output").output)
+    assert field == before + 4 * 16  # five cells of an average pool, 16 pixels apart
 
 
 def test_the_crops_are_of_the_images_that_excite_most(model):

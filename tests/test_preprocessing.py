@@ -75,6 +75,7 @@ def test_evaluation_square_is_what_the_view_shows():
     square = preprocessing.evaluation_square(image, 175).numpy()
     np.testing.assert_array_equal(square, image[40:215, 12:187])
     assert preprocessing.evaluation_square(image, 65).shape[0] == 200 * 65 // 74
+    assert preprocessing.evaluation_square(image[:, :1], 65).shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

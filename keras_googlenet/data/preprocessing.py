@@ -116,10 +116,11 @@ def evaluation_square(image: tf.Tensor, size: int) -> tf.Tensor:
         size: Side of the view.
 
     Returns:
-        `(s, s, 3)`, dtype and value range of `image`, with s near `min(h, w) * 224 / 256`.
+        `(s, s, 3)`, dtype and value range of `image`, with s near `min(h, w) * 224 / 256`, at
+        least 1.
     """
     shorter = tf.reduce_min(tf.shape(image)[:2])
-    return central_crop(image, int(shorter) * size // round(size * CROP_RATIO))
+    return central_crop(image, max(1, int(shorter) * size // round(size * CROP_RATIO)))
 
 
 def decode_random_crop(

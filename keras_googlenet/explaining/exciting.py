@@ -1,16 +1,24 @@
 """The images of a data set that excite units most."""
 
+import functools
+import sys
 from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 
 from keras_googlenet.explaining.features import unit_network
 from keras_googlenet.googlenet import variant_of
 from keras_googlenet.imagenet import preprocess_input
 
 CROPS = 9
+_SEES_ALL = (  # of the image; an adaptive window depends on its size
+    keras.layers.Dense,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.AdaptiveAveragePooling2D,
+)
 
 
 def top_crops(
@@ -65,30 +73,27 @@ def receptive_field(tensor) -> int:
     >>> receptive_field(GoogLeNet(include_top=False).get_layer("conv2_3x3").output)
     19
     """
-    layer = tensor._keras_history.operation
-    if isinstance(layer, keras.layers.InputLayer):
-        return 1
-    if isinstance(layer, keras.layers.Dense | keras.layers.GlobalAveragePooling2D):
-        return np.iinfo(int).max  # all of the image
-    inputs = layer.input if isinstance(layer.input, list) else [layer.input]
-    window, _ = _window(layer)
-    return max(receptive_field(before) + (window - 1) * _jump(before) for before in inputs)
 
+    @functools.cache  # or each of the four paths through a module would see all before it anew
+    def field_and_jump(layer):
+        """Pixels that a unit sees, and from one unit to the next; the latter on every path."""
+        if isinstance(layer, keras.layers.InputLayer):
+            return 1, 1
+        if isinstance(layer, _SEES_ALL):
+            return sys.maxsize, 1
+        before = [field_and_jump(one._keras_history.operation) for one in tree.flatten(layer.input)]
+        window, stride = _window(layer)
+        jump = before[0][1]
+        return max(field for field, _ in before) + (window - 1) * jump, stride * jump
 
-def _jump(tensor) -> int:
-    """Pixels from one unit to the next; the same on every path."""
-    layer = tensor._keras_history.operation
-    if isinstance(layer, keras.layers.InputLayer):
-        return 1
-    before = layer.input[0] if isinstance(layer.input, list) else layer.input
-    return _window(layer)[1] * _jump(before)
+    return field_and_jump(tensor._keras_history.operation)[0]
 
 
 def _window(layer) -> tuple[int, int]:
     """Side of the window that a layer looks through, and its stride."""
     if isinstance(layer, keras.layers.Conv2D):
         return layer.kernel_size[0], layer.strides[0]
-    if isinstance(layer, keras.layers.MaxPooling2D):
+    if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
         return layer.pool_size[0], layer.strides[0]
     return 1, 1
 

@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_googlenet.errors import UserError
 from keras_googlenet.explaining import fourier, robustness
 from keras_googlenet.explaining.network import float32_copy
+from keras_googlenet.explaining.units import check_layer
 from keras_googlenet.googlenet import variant_of
 from keras_googlenet.imagenet import preprocess_input
 
@@ -55,6 +57,9 @@ def visualise(
 
     Returns:
         `(n, diversity, size, size, 3)` float32 RGB in [0, 255].
+
+    Raises:
+        UserError: If there is no such layer or channel; it gives the nearest names or the range.
     """
     network = unit_network(model, layer)
     weights = _weights(directions, network.output.shape[-1])
@@ -93,8 +98,14 @@ def unit_network(model: keras.Model, layer: str) -> keras.Model:
 
     Returns:
         A float32 model from preprocessed images to what goes into the layer's ReLUs, or to logits.
+
+    Raises:
+        UserError: If there is no such layer; it gives the nearest names.
     """
-    output = _before_relu(model.get_layer(layer))
+    check_layer(model, layer)
+    relu = f"{layer}_relu"  # a convolution stands for all of its unit, batch normalisation too
+    named = {found.name for found in model.layers}
+    output = _before_relu(model.get_layer(relu if relu in named else layer))
     network = float32_copy(keras.Model(model.inputs, output), any_size=True)
     if layer == "main":
         network.get_layer(layer).activation = keras.activations.linear
@@ -112,9 +123,14 @@ def _weights(directions, channels: int) -> np.ndarray | None:
     if directions is None:
         return None
     directions = np.asarray(directions)
-    if directions.ndim == 1:
-        return np.eye(channels, dtype="float32")[directions]
-    return directions.astype("float32")
+    if directions.ndim == 1 and np.isin(directions, range(channels)).all():
+        return np.eye(channels, dtype="float32")[directions.astype(int)]
+    if directions.ndim == 2 and directions.shape[1] == channels:
+        return directions.astype("float32")
+    raise UserError(
+        f"`directions` must be numbers of channels, 0 to {channels - 1}, or (n, {channels}) "
+        f"weights. Received: {directions.tolist()}."
+    )
 
 
 def _objective(answers, weights, neuron: bool) -> tf.Tensor:

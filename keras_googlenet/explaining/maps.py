@@ -54,8 +54,8 @@ def gradcam(
         model: A GoogLeNet. It is left as it is.
         images: `(n, h, w, 3)` RGB in [0, 255] at the model's size; the variant's preprocessing is
             applied inside.
-        class_index: A class by number, wnid or name, or a number for each image; the best class
-            of each image if not given.
+        class_index: A class by number, wnid or name, or one for each image; the best class of
+            each image if not given.
         layer: Name of the layer whose channels are weighed; "saliency" and "smoothgrad" use none.
         method: One of `METHODS`.
         head: Whose logit is explained: "main", "aux1" or "aux2".

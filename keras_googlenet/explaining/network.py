@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from numbers import Integral
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from keras_googlenet.imagenet import default_labels, find_class
 
 LAST_MODULE = {"main": "5b", **AUX_TAPS}  # the last module that each head sees
 
-ClassIndex = int | str | Sequence[int] | None
+ClassIndex = int | str | Sequence[int | str] | None
 
 
 def logit_network(model: keras.Model, head: str = "main") -> keras.Model:
@@ -64,7 +65,8 @@ def float32_copy(network: keras.Model, any_size: bool = False) -> keras.Model:
 
 def check_layer(network: keras.Model, layer: str):
     """Raises `UserError` with the nearest names if the network has no such feature map."""
-    maps = [found.name for found in network.layers if len(found.output.shape) == 4]
+    layers = [one for one in network.layers if not isinstance(one, keras.layers.InputLayer)]
+    maps = [found.name for found in layers if len(found.output.shape) == 4]
     if layer not in maps:
         outputs = [name for name in maps if name.endswith("_output")]
         near = ", ".join(difflib.get_close_matches(layer, maps)) or outputs[-1]
@@ -85,8 +87,8 @@ def choose_classes(
     Args:
         network: Ends in logits.
         inputs: `(n, h, w, channels)`, preprocessed.
-        class_index: A class by number, wnid or name; one number for each image; or `None` for the
-            best class of each.
+        class_index: A class by number, wnid or name; one for each image; or `None` for the best
+            class of each.
         labels: Class names; those of `default_labels` when not given.
 
     Returns:
@@ -98,10 +100,11 @@ def choose_classes(
     if class_index is None:
         return tf.argmax(network([inputs], training=False), axis=-1).numpy().tolist()
     classes = network.output.shape[-1]
-    if isinstance(class_index, str):
-        class_index = find_class(class_index, labels or default_labels(classes))
     chosen = [class_index] * len(inputs) if np.ndim(class_index) == 0 else list(class_index)
-    if len(chosen) != len(inputs) or not all(0 <= index < classes for index in chosen):
+    labels = labels or default_labels(classes)
+    chosen = [find_class(one, labels) if isinstance(one, str) else one for one in chosen]
+    numbers = all(isinstance(one, Integral) and 0 <= one < classes for one in chosen)
+    if len(chosen) != len(inputs) or not numbers:
         raise UserError(
             f"`class_index` must be in [0, {classes}), one for all images or one for each. "
             f"Received: {class_index=}."

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -45,13 +46,13 @@ class Entry(NamedTuple):
     Attributes:
         link: File that explains it, beside the index.
         name: File of the photograph.
-        square: `(s, s, 3)` uint8.
+        picture: Its `thumbnail`.
         best: Its best class with the score.
     """
 
     link: str
     name: str
-    square: np.ndarray
+    picture: str
     best: str
 
 
@@ -92,7 +93,7 @@ def render_index(title: str, entries: Sequence[Entry]) -> str:
         HTML.
     """
     cells = [
-        f'<figure><a href="{escape(entry.link)}"><img src="{thumbnail(entry.square)}" '
+        f'<figure><a href="{quote(entry.link)}"><img src="{entry.picture}" '
         f'alt="{escape(entry.name)}"></a><figcaption>{escape(entry.best)}<br>'
         f'<span class="file">{escape(entry.name)}</span></figcaption></figure>'
         for entry in entries

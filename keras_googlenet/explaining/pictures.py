@@ -16,8 +16,15 @@ from keras_googlenet.explaining.network import LAST_MODULE
 from keras_googlenet.googlenet import HEADS, variant_of
 from keras_googlenet.imagenet import preprocess_input, split_label
 
-_UNITS = {"scorecam": "activation, weighed", "saliency": "logit a grey level"}
-_UNITS["smoothgrad"] = _UNITS["saliency"]
+_WEIGHED, _GRADIENT = "activation, weighed", "logit a grey level"
+_UNITS = {
+    "gradcam": "evidence, logit a cell",
+    "gradcam++": _WEIGHED,
+    "layercam": "evidence, logit a cell",
+    "scorecam": _WEIGHED,
+    "saliency": _GRADIENT,
+    "smoothgrad": _GRADIENT,
+}  # of the colour bars
 
 
 class Photograph(NamedTuple):
@@ -58,7 +65,14 @@ class Subject(NamedTuple):
         return split_label(self.labels[index])[1]
 
 
-def draw_classes(subject: Subject, photograph: Photograph, classes, layer, method, head):
+def draw_classes(
+    subject: Subject,
+    photograph: Photograph,
+    classes: Sequence[int],
+    layer: str,
+    method: str,
+    head: str,
+):
     """Draws one method's maps of several classes side by side, on one scale.
 
     Args:
@@ -79,11 +93,22 @@ def draw_classes(subject: Subject, photograph: Photograph, classes, layer, metho
         )
         for index in classes
     ]
-    return figures.draw_panels(photograph.square, panels, _unit(method), shared=True)
+    return figures.draw_panels(photograph.square, panels, _UNITS[method], shared=True)
 
 
-def draw_methods(subject: Subject, photograph: Photograph, index: int, layer, head):
-    """Draws the maps of all methods for one class, each on its own scale."""
+def draw_methods(subject: Subject, photograph: Photograph, index: int, layer: str, head: str):
+    """Draws the maps of all methods for one class, each on its own scale.
+
+    Args:
+        subject: The network.
+        photograph: What it looks at.
+        index: Class number.
+        layer: Name of the feature map, for the methods that have one.
+        head: Whose logit is explained.
+
+    Returns:
+        A matplotlib figure.
+    """
     panels = [
         Panel(
             f"{method}, {layer}" if method in CAM_METHODS else f"{method}, pixels",
@@ -94,8 +119,18 @@ def draw_methods(subject: Subject, photograph: Photograph, index: int, layer, he
     return figures.draw_panels(photograph.square, panels, "", shared=False)
 
 
-def draw_heads(subject: Subject, photograph: Photograph, index: int, method):
-    """Draws the maps of one class for every head, each at the last module that the head sees."""
+def draw_heads(subject: Subject, photograph: Photograph, index: int, method: str):
+    """Draws the maps of one class for every head, each at the last module that the head sees.
+
+    Args:
+        subject: The network.
+        photograph: What it looks at.
+        index: Class number.
+        method: One of `METHODS`.
+
+    Returns:
+        A matplotlib figure.
+    """
     panels = []
     for head, scores in photograph.scores.items():
         module = LAST_MODULE[head]
@@ -103,16 +138,22 @@ def draw_heads(subject: Subject, photograph: Photograph, index: int, method):
         found = gradcam(subject.model, photograph.view[None], index, layer, method, head=head)
         title = f"{head} (after {module}): {subject.name(index)}  {scores[index]:.1%}"
         panels.append(Panel(title, found[0]))
-    return figures.draw_panels(photograph.square, panels, _unit(method), shared=False)
+    return figures.draw_panels(photograph.square, panels, _UNITS[method], shared=False)
 
 
-def draw_branches(subject: Subject, photograph: Photograph, index: int, head):
-    """Draws every branch's evidence for one class, in every module that the head sees."""
+def draw_branches(subject: Subject, photograph: Photograph, index: int, head: str):
+    """Draws every branch's evidence for one class, in every module that the head sees.
+
+    Args:
+        subject: The network.
+        photograph: What it looks at.
+        index: Class number.
+        head: Whose logit is explained.
+
+    Returns:
+        A matplotlib figure.
+    """
     modules = branch_maps_of_modules(subject.model, photograph.view, None, index, head=head)
     share = photograph.scores[head][index]
     title = f"evidence for {subject.name(index)} ({head} head, {share:.1%}): red for, blue against"
     return figures.draw_branches(photograph.square, modules, title)
-
-
-def _unit(method: str) -> str:
-    return _UNITS.get(method, "evidence, logit a cell")

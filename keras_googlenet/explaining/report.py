@@ -30,13 +30,13 @@ _METHODS = (
 )
 
 
-def render(subject: pictures.Subject, photograph: pictures.Photograph, index: int | None) -> str:
+def render(subject: pictures.Subject, photograph: pictures.Photograph, index: int) -> str:
     """Draws all figures of a photograph and lays them out as one page.
 
     Args:
         subject: The network.
         photograph: What it looks at.
-        index: The class to explain; the best one if `None`.
+        index: The class to explain.
 
     Returns:
         HTML that holds everything.
@@ -44,8 +44,7 @@ def render(subject: pictures.Subject, photograph: pictures.Photograph, index: in
     scores = photograph.scores["main"]
     top = decode_predictions(scores[None], labels=subject.labels)[0]
     order = [row.index for row in top]
-    chosen = order[0] if index is None else index
-    beside = [chosen, *(other for other in order if other != chosen)][:_SIDE_BY_SIDE]
+    beside = [index, *(other for other in order if other != index)][:_SIDE_BY_SIDE]
     layer = f"inception_{LAST_MODULE['main']}_output"
     drawn = [
         (
@@ -56,16 +55,16 @@ def render(subject: pictures.Subject, photograph: pictures.Photograph, index: in
         (
             "Branch by branch",
             _BRANCHES,
-            pictures.draw_branches(subject, photograph, chosen, "main"),
+            pictures.draw_branches(subject, photograph, index, "main"),
         ),
     ]
     if len(photograph.scores) > 1:
-        heads = pictures.draw_heads(subject, photograph, chosen, "gradcam")
+        heads = pictures.draw_heads(subject, photograph, index, "gradcam")
         drawn.append(("Head by head", _HEADS, heads))
-    methods = pictures.draw_methods(subject, photograph, chosen, layer, "main")
+    methods = pictures.draw_methods(subject, photograph, index, layer, "main")
     drawn.append(("Method by method", _METHODS, methods))
     sections = [
         page.Section(heading, text, figures.as_data(figure)) for heading, text, figure in drawn
     ]
-    title = f"{photograph.file}: {subject.name(chosen)}"
+    title = f"{photograph.file}: {subject.name(index)}"
     return page.render(title, photograph.square, top, sections)

@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 _GREY = 127.5  # beyond the border
-_PAD = 12  # pixels added on each side; section "transformation robustness" of lucid's defaults
 _JITTER = 8  # pixels
 _SCALES = (0.9, 1.1)
 _DEGREES = 10.0
@@ -35,7 +34,7 @@ def warp(pictures: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, angle: tf.Tens
         pictures: `(n, size, size, 3)`.
         shift: `(n, 2)` in pixels.
         scale: `(n,)`; above 1 enlarges.
-        angle: `(n,)` in radians.
+        angle: `(n,)` in radians, counter-clockwise as seen.
 
     Returns:
         `(n, size, size, 3)`.

@@ -3,6 +3,8 @@
 Source: Adebayo et al., "Sanity checks for saliency maps", 2018, cascading randomisation.
 """
 
+import random
+
 import keras
 
 
@@ -21,11 +23,15 @@ def randomise(network: keras.Model, lowest: str, seed: int = 0) -> keras.Model:
     Raises:
         ValueError: If there is no such layer.
     """
-    keras.utils.set_random_seed(seed)
-    copied = keras.models.clone_model(network)
     names = [layer.name for layer in network.layers]
     if lowest not in names:
         raise ValueError(f"`lowest` must be a layer of the network. Received: {lowest=}.")
+    state = random.getstate()
+    random.seed(seed)  # Keras draws the seeds of its initializers here
+    try:
+        copied = keras.models.clone_model(network)
+    finally:
+        random.setstate(state)
     for name in names[: names.index(lowest)]:
         copied.get_layer(name).set_weights(network.get_layer(name).get_weights())
     return copied

@@ -40,10 +40,7 @@ def parse_units(text: str, model: keras.Model, labels: Sequence[str] | None = No
         UserError: If there is no such layer or channel.
     """
     layer, _, numbers = text.partition(":")
-    names = [found.name for found in model.layers if _has_units(found)]
-    if layer not in names:
-        near = ", ".join(difflib.get_close_matches(layer, names)) or "inception_4c_output"
-        raise UserError(f"there is no layer {layer!r}; the nearest are {near}.")
+    check_layer(model, layer)
     if not numbers:
         return Units(layer, None)
     count = model.get_layer(layer).output.shape[-1]
@@ -51,6 +48,14 @@ def parse_units(text: str, model: keras.Model, labels: Sequence[str] | None = No
     for part in numbers.split(","):
         channels += _range(part.strip(), layer, count, labels)
     return Units(layer, tuple(channels))
+
+
+def check_layer(model: keras.Model, layer: str):
+    """Raises `UserError` with the nearest names if no layer with units has this name."""
+    names = [found.name for found in model.layers if _has_units(found)]
+    if layer not in names:
+        near = ", ".join(difflib.get_close_matches(layer, names)) or "inception_4c_output"
+        raise UserError(f"there is no layer {layer!r}; the nearest are {near}.")
 
 
 def unit_name(units: Units, channel: int | None, labels: Sequence[str] | None) -> str:
