@@ -71,10 +71,14 @@ def _tars(folder):
         info.size = BOMB * 2**20
         zeros = gzip.compress(bytes(2**20))
         (folder / name).write_bytes(gzip.compress(info.tobuf()) + BOMB * zeros)
+    with open(folder / "holes.tar.gz", "wb") as file:
+        file.write(b"\x1f\x8b")
+        file.truncate(1800 * 2**20)
     (folder / "sparse.tar.gz").write_bytes(gzip.compress(_sparse_member("x.ckpt")))
     return {
         "bomb.tar.gz": "checkpoint: the archive unpacks to more than 64 MiB",
         "other.tar.gz": "unpacks to more than 64 MiB",
+        "holes.tar.gz": "has 1800 MiB",
         "sparse.tar.gz": "checkpoint: the archive holds a sparse file",
     }
 

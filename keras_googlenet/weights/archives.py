@@ -106,8 +106,10 @@ def unpack_checkpoint(path: Path, folder: Path) -> Path:
         The checkpoint: a file, or the prefix of several.
 
     Raises:
-        UserError: If it is damaged, holds no checkpoint, or unpacks to more than `MOST_BYTES`.
+        UserError: If it is damaged, holds no checkpoint, or has or unpacks to more than
+            `MOST_BYTES`.
     """
+    check_size(path)
     files = []
     try:
         with gzip.open(path) as stream:
