@@ -67,7 +67,7 @@ def install(moment, pass_by):
     setattr(owner, name, half if moment == "writing" else passing)
 
 
-def small_network(recipe, classes, weights):
+def small_network(recipe, classes, weights, say):
     """Convolution, batch normalisation and dropout under three heads."""
     import keras
 
