@@ -74,7 +74,7 @@ def parse_flags() -> argparse.Namespace:
         "--circuit", nargs=2, metavar="LAYER:UNITS", help="weights from channels to channels"
     )
     add_feature_flags(parser.add_argument_group("with --features and --circuit"))
-    flags = parser.parse_args()
+    flags = parser.parse_intermixed_args()
     flags.figure = next((name for name in TAKEN if getattr(flags, name, None)), "map")
     if bool(flags.images) == (flags.figure in ("features", "circuit")):
         parser.error("give an IMAGE, or --features, or --circuit, and one of them only.")

@@ -112,7 +112,7 @@ def test_figures_side_by_side(
 
 def test_a_picture_is_written(network, run_script, photo, tmp_path):
     output = tmp_path / "star.png"
-    outcome = run_script("explain.py", network, photo, "--method", "saliency", "--output", output)
+    outcome = run_script("explain.py", network, "--method", "saliency", photo, "--output", output)
     assert outcome.status == 0, outcome.err
     width, height = Image.open(output).size
     assert width > 1.5 * height > 300 and np.asarray(Image.open(output)).std() > 10
