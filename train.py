@@ -70,7 +70,7 @@ def _begin_from_weights(recipe: Recipe, variant: str | None):
         return recipe, None
     from keras_googlenet import models
 
-    loaded = models.load(recipe.weights, variant)
+    loaded = models.load(recipe.weights, variant, need_classifier=False)
     return dataclasses.replace(recipe, variant=loaded.variant), loaded.model
 
 

@@ -28,7 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         WriteError: If the place cannot be written to, or is full.
     """
     path = Path(path)
-    parent_is_new = not path.parent.exists()
+    new = [folder for folder in path.parents if not folder.exists()]  # the deepest first
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=_prefix(path)) as folder:
@@ -44,9 +44,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             f"{path} cannot be written ({reason}); make room or give another place."
         ) from error
     finally:
-        if parent_is_new:
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()  # stays unless it is empty
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()  # stays unless it is empty
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -410,7 +410,7 @@ def _check_top(include_top, pooling, classes, classifier_activation):
         )
     if pooling not in (None, "avg", "max"):
         raise ValueError(f'`pooling` must be None, "avg" or "max". Received: {pooling=}.')
-    if not isinstance(classes, int) or classes < 1:
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"`classes` must be a positive integer. Received: {classes=}.")
     if include_top and classes == 1 and classifier_activation == "softmax":
         raise ValueError(

@@ -18,6 +18,7 @@ from keras_googlenet.imagenet import (
 from keras_googlenet.weights import publishes_aux_heads
 
 MODEL_FILE = "model.keras"
+PROBABILITIES = ("softmax", "sigmoid")  # activations whose outputs are such
 PUBLISHED = "imagenet"
 PUBLISHED_VARIANT = "paper"  # whose published weights, if nobody says
 
@@ -45,18 +46,20 @@ class LoadedModel(NamedTuple):
         return outputs[0] if len(self.model.outputs) > 1 else outputs
 
 
-def load(name: str | Path, variant: str | None = None) -> LoadedModel:
+def load(name: str | Path, variant: str | None = None, need_classifier: bool = True) -> LoadedModel:
     """Loads a network.
 
     Args:
         name: A run directory of train.py, a `.keras` file, or "imagenet" for published weights.
         variant: Whose published weights, "paper" if not given; of a file, the one it must have.
+        need_classifier: Whether to refuse a network that gives no probabilities.
 
     Returns:
         The network with its variant, labels, image size and recipe.
 
     Raises:
-        UserError: If there is no such model, it is no GoogLeNet, or its labels do not fit.
+        UserError: If there is no such model, it is no GoogLeNet for square colour pictures of one
+            size, or its labels do not fit.
     """
     if name == PUBLISHED:
         return _load_published(variant or PUBLISHED_VARIANT)
@@ -67,10 +70,14 @@ def load(name: str | Path, variant: str | None = None) -> LoadedModel:
     else:
         file, labels_file, recipe = path, labels_path(path), None
     model = _load_file(file, name)
+    found = _variant(model, file, variant)
+    _check_pictures(model, file)
+    if need_classifier:
+        _check_classifier(model, file)
     classes = model.outputs[0].shape[-1]
     return LoadedModel(
         model=model,
-        variant=_variant(model, file, variant),
+        variant=found,
         labels=_read_labels(labels_file, classes),
         image_size=model.inputs[0].shape[1],
         recipe=recipe,
@@ -108,6 +115,24 @@ def _variant(model: keras.Model, file: Path, expected: str | None) -> str:
     if expected not in (None, found):
         raise UserError(f"{file} holds the variant {found}, not {expected}; leave --variant out.")
     return found
+
+
+def _check_pictures(model: keras.Model, file: Path):
+    height, width, channels = model.inputs[0].shape[1:]
+    if height is None or height != width or channels != 3:
+        raise UserError(
+            f"{file} takes images of {height}x{width} with {channels} channels; the scripts need "
+            "a network for square images of one size with 3. In Python it can be used as it is."
+        )
+
+
+def _check_classifier(model: keras.Model, file: Path):
+    head = next((layer for layer in model.layers if layer.name == "main"), None)
+    if head is None or head.activation.__name__ not in PROBABILITIES:
+        raise UserError(
+            f"{file} gives no probabilities; give a network with its classifier, which ends in "
+            "softmax or sigmoid."
+        )
 
 
 def _read_labels(file: Path, classes: int) -> list[str]:

@@ -33,7 +33,7 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path):
         raise KeyError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(KeyError), replacing(tmp_path / "new" / "file.txt"):
+    with pytest.raises(KeyError), replacing(tmp_path / "new" / "deep" / "file.txt"):
         raise KeyError
     assert list(tmp_path.iterdir()) == [path]
 

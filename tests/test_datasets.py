@@ -72,3 +72,14 @@ def test_a_split_of_tfds_that_is_empty_is_refused(share, empty, declared_splits,
             datasets.open_dataset("mnist", str(tmp_path), validation_split=share)
         whole = datasets.open_dataset("mnist", str(tmp_path))
     assert whole.train is None and whole.validation.size == 16
+
+
+@pytest.mark.parametrize("name", ["imagenette/nonsense", "cifar10:9.9.9", "nobody_has_this"])
+def test_names_with_config_and_version_reach_tfds(name, tmp_path):
+    with pytest.raises(UserError, match="TensorFlow Datasets knows no data set"):
+        datasets.open_dataset(name, str(tmp_path))
+
+
+def test_the_manual_folder_of_a_builder_with_configs(tmp_path):
+    with pytest.raises(UserError, match=f"by hand into {tmp_path}/downloads/manual"):
+        datasets.open_dataset("imagenet2012_subset/1pct", str(tmp_path))

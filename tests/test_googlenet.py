@@ -346,6 +346,7 @@ def test_every_pixel_counts_in_the_stem():
         ({"input_shape": (65, 65)}, r"\(height, width, channels\)"),
         ({"classes": 1}, 'classifier_activation="sigmoid"'),
         ({"classes": 0}, "positive integer.*classes=0"),
+        ({"classes": True}, "positive integer.*classes=True"),
         ({"variant": "v3"}, "must be one of.*'paper'.*variant='v3'"),
         ({"pooling": "avg"}, "`pooling` is for `include_top=False`"),
         ({"pooling": "sum", "include_top": False}, "pooling='sum'"),

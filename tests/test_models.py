@@ -43,6 +43,25 @@ def test_predict_applies_the_variants_preprocessing(saved, photographs):
     np.testing.assert_allclose(models.load(saved).predict(images), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"input_shape": (None, None, 3)}, "images of NonexNone with 3 channels"),
+        ({"input_shape": (32, 64, 3)}, "images of 32x64 with 3 channels"),
+        ({"input_shape": (32, 32, 1)}, "images of 32x32 with 1 channels"),
+        ({"include_top": False}, "gives no probabilities"),
+        ({"classifier_activation": None}, "gives no probabilities"),
+    ],
+)
+def test_networks_that_the_scripts_cannot_use_are_refused(arguments, sentence, tmp_path):
+    arguments = {"input_shape": (32, 32, 3), "classes": 3, "aux_heads": False} | arguments
+    GoogLeNet(**arguments).save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match=sentence):
+        models.load(tmp_path / "model.keras")
+    if "probabilities" in sentence:  # a trunk is enough to begin training from
+        models.load(tmp_path / "model.keras", need_classifier=False)
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(UserError, match="train.py has finished"):
         models.load(tmp_path)

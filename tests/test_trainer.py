@@ -74,3 +74,12 @@ def test_the_recipe_that_wins_is_the_one_that_is_checked(run_script, tmp_path):
     rundir.claim(Recipe(image_size=32), tmp_path, ["ant", "bee"])
     outcome = run_script("train.py", "--workdir", tmp_path, "--recipe-of", "run")
     assert outcome.status == 2 and "--image-size must be at least 65" in outcome.err
+
+
+def test_one_class_is_refused_and_nothing_left(image_folder, run_script, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        (tmp_path / "data" / split / "star").symlink_to(image_folder / split / "star")
+    outcome = run_script("train.py", *small_run(tmp_path / "data", tmp_path / "run"))
+    assert outcome.status == 2 and "has one class, star" in outcome.err
+    assert "Traceback" not in outcome.err and not (tmp_path / "run").exists()

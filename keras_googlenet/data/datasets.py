@@ -6,6 +6,7 @@ Both become a `Split`: sources of encoded images with labels, in a fixed order.
 
 import contextlib
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from keras_googlenet.data import folders
 from keras_googlenet.errors import UserError
 
 _ENCODED_IN_MEMORY = 10_000  # images; ImageNet's take 1.1 GB
+
+
+_NAME = re.compile(r"\w+(/[\w+-]+)?(:\d+\.\d+\.\d+)?")  # name/config:version, as TFDS has them
 
 
 class Split(NamedTuple):
@@ -67,8 +71,9 @@ def open_dataset(
 
     Args:
         name: A folder, or a name that TensorFlow Datasets knows ("shapes", "imagenet2012",
-            "cifar10", …). A folder holds `train/` and `val/`, `validation/` or `test/` with a
-            folder a class inside each, or the class folders themselves.
+            "imagenette/160px-v2", "cifar10:3.0.2", …). A folder holds `train/` and `val/`,
+            `validation/` or `test/` with a folder a class inside each, or the class folders
+            themselves.
         data_dir: Where TensorFlow Datasets keeps its files; `~/tensorflow_datasets` if not given.
         validation_split: Share that is kept for validation where the data set has no such split:
             of each class of a folder, by `seed`; of TensorFlow Datasets the last whole percents,
@@ -84,7 +89,7 @@ def open_dataset(
     path = Path(name).expanduser()
     if path.is_dir():
         return _open_folder(path, validation_split, seed)
-    if path.suffix or path.is_absolute() or "/" in name or name.startswith("."):
+    if not _NAME.fullmatch(name):
         raise UserError(f"there is no folder {name}; give one that holds a folder for each class.")
     return _open_tfds(name, data_dir, validation_split)
 
@@ -139,7 +144,7 @@ def _open_tfds(name: str, data_dir: str | None, validation_split: float) -> Imag
 def _prepared_builder(name: str, data_dir: str | None):
     try:
         builder = tfds.builder(name, data_dir=data_dir and str(Path(data_dir).expanduser()))
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise UserError(
             f"TensorFlow Datasets knows no data set {name!r}, and there is no such folder; "
             f"give one of its names or a folder that holds a folder for each class."
@@ -153,7 +158,8 @@ def _prepared_builder(name: str, data_dir: str | None):
         if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise
         instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-        manual_dir = Path(builder.data_dir).parents[1] / "downloads" / "manual"
+        levels = 2 if builder.builder_config else 1  # data_dir is root/name/config/version
+        manual_dir = Path(builder.data_dir).parents[levels] / "downloads" / "manual"
         raise UserError(
             f"the data set {name} must be fetched by hand into {manual_dir}: {instructions}"
         ) from error

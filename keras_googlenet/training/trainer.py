@@ -112,6 +112,11 @@ def open_for(recipe: Recipe) -> datasets.ImageDataset:
             f"{recipe.dataset} has nothing to learn from beside what it is measured on; give "
             "--validation-split, for example 0.1."
         )
+    if len(dataset.labels) < 2:
+        raise UserError(
+            f"{recipe.dataset} has one class, {dataset.labels[0]}; there is nothing to tell it "
+            "from. Give two or more."
+        )
     return dataset
 
 
