@@ -26,9 +26,10 @@ def main():
     cli.start_tensorflow()
 
     from keras_googlenet import exporting, models
-    from keras_googlenet.exporting import litert, serving_files
+    from keras_googlenet.exporting import graph, litert, serving_files
 
     loaded = models.load(flags.model, flags.variant)
+    graph.check(loaded.model)
     export = getattr(exporting, f"export_{flags.format}")
     options = {"pictures": calibration_pictures(flags, loaded)}
     if flags.format == "saved_model":
@@ -53,7 +54,8 @@ def parse_flags() -> argparse.Namespace:
     cli.add_model(parser)
     add("output", metavar="OUTPUT", help="folder for versions, or .tflite, .onnx or .xml file")
     formats = ("saved_model", *FORMATS.values())
-    add("--format", choices=formats, help="what to write (default: by OUTPUT's suffix)")
+    kind = "what to write; OUTPUT gets its suffix (default: by OUTPUT's suffix)"
+    add("--format", choices=formats, help=kind)
     precision = "what the convolutions of a SavedModel compute in"
     add("--precision", choices=("float32", "bfloat16"), default="float32", help=precision)
     kinds = ("none", "float16", "dynamic", "int8")
@@ -67,7 +69,10 @@ def parse_flags() -> argparse.Namespace:
     )
     add("--batching", action=argparse.BooleanOptionalAction, help=batching)
     flags = parser.parse_args()
-    flags.format = flags.format or FORMATS.get(Path(flags.output).suffix, "saved_model")
+    try:
+        flags.format, flags.output = format_and_output(flags.format, Path(flags.output))
+    except UserError as error:
+        parser.error(str(error))
     for flag, default, only in (
         ("precision", "float32", "saved_model"),
         ("quantize", "none", "litert"),
@@ -76,6 +81,31 @@ def parse_flags() -> argparse.Namespace:
         if getattr(flags, flag) != default and flags.format != only:
             parser.error(f"--{flag} is for --format {only}, not {flags.format}; leave it out.")
     return flags
+
+
+def format_and_output(kind: str | None, output: Path) -> tuple[str, Path]:
+    """Finds what to write, and its file with the suffix of that format, or its folder.
+
+    Args:
+        kind: The format, if the user said it.
+        output: Where to write, as the user said it.
+
+    Raises:
+        UserError: If the suffix alone is to tell the format and is of none.
+    """
+    suffix = output.suffix.lower()
+    if kind is None and suffix[1:].isalpha() and suffix not in FORMATS:  # a folder may be net.v2
+        raise UserError(
+            f"{output} has the suffix of no format ({', '.join(FORMATS)}); give another name, or "
+            "--format saved_model for a folder of this name."
+        )
+    kind = kind or FORMATS.get(suffix, "saved_model")
+    if kind == "saved_model":
+        return kind, output
+    if FORMATS.get(suffix) == kind:
+        return kind, output.with_suffix(suffix)
+    (suffix,) = (suffix for suffix, found in FORMATS.items() if found == kind)
+    return kind, output.with_name(output.name + suffix)
 
 
 def calibration_pictures(flags: argparse.Namespace, loaded):

@@ -11,6 +11,8 @@ from pathlib import Path
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
 
+LOCAL_OR_REMOTE = {"variant": False, "model_name": True, "model_version": True, "timeout": True}
+
 
 def main():
     """Reads the flags and does what the docstring above says."""
@@ -38,11 +40,18 @@ def read_flags():
     remote.add_argument("--model-name", default="googlenet", help="its name on the server")
     remote.add_argument("--model-version", help="a number or a label (default: the latest)")
     remote.add_argument(
-        "--timeout", type=cli.positive, default=30, help="seconds to wait for a picture's answer"
+        "--timeout",
+        type=cli.positive,
+        default=30,
+        help="seconds to wait for a picture's answer; REST counts anew whenever some arrives",
     )
     flags = parser.parse_args()
     if flags.server:
         flags.images.insert(0, flags.model)
+    for flag, remote in LOCAL_OR_REMOTE.items():
+        if getattr(flags, flag) != parser.get_default(flag) and remote != bool(flags.server):
+            condition = "for --server only" if remote else "not for --server"
+            parser.error(f"--{flag.replace('_', '-')} is {condition}; leave it out.")
     if not flags.images:
         parser.error("give a MODEL and an IMAGE, or --server and an IMAGE")
     return flags
@@ -83,6 +92,8 @@ def ask_server(flags, errors: list[UserError]):
         except UserError as error:  # the next picture would meet it too
             errors.append(error)
             return
+        except OSError as error:
+            errors.append(UserError(f"{file} cannot be read ({error.strerror}); give another."))
 
 
 def as_json(file: str, predictions) -> dict:

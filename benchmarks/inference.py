@@ -10,7 +10,9 @@ preprocessed images; ours preprocess inside. Without MODEL the weights are rando
 same.
 """
 
+import functools
 import multiprocessing
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from benchmarks import inference_forms
 from keras_googlenet import cli
+from keras_googlenet.errors import UserError
 
 TURN = {1: 8, 32: 1}  # batch size -> calls a turn
 PERCENTILES = (50, 90, 99)  # of the latency at batch 1
@@ -42,11 +45,12 @@ def main():
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         names = flags.only or names
-        writer = context.Process(
-            target=inference_forms.write_all, args=(Path(folder), flags.model, names)
-        )
+        write = functools.partial(inference_forms.write_all, Path(folder), flags.model, names)
+        writer = context.Process(target=cli.run, args=(write,))
         writer.start()
         writer.join()
+        if writer.exitcode:  # it has said why
+            sys.exit(writer.exitcode)
         forms = {name: Form(context, name, Path(folder), flags.threads) for name in names}
         seconds = {batch: take_turns(forms, batch, flags.rounds) for batch in TURN}
         memory = {name: form.close() for name, form in forms.items()}
@@ -61,9 +65,14 @@ class Form:
     def __init__(self, context, name: str, folder: Path, threads: int):
         self.pipe, theirs = context.Pipe()
         target = inference_forms.serve_turns
-        self.process = context.Process(target=target, args=(name, folder, threads, theirs))
+        arguments = (name, folder, threads, theirs)
+        self.process = context.Process(target=target, args=arguments, daemon=True)
         self.process.start()
-        self.load_seconds, self.file_bytes = self.pipe.recv()
+        theirs.close()  # else the end of the process would not end the pipe
+        try:
+            self.load_seconds, self.file_bytes = self.pipe.recv()
+        except EOFError as error:
+            raise UserError(f"{name} cannot be loaded; its error stands above.") from error
 
     def turn(self, batch: int) -> list[float]:
         """Returns the seconds of each call of a turn."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_googlenet.errors import UserError
+
 SIZE = 224  # pixels
 CALIBRATION = 32  # random pictures to find int8's ranges with: speed does not depend on them
 
@@ -21,7 +23,13 @@ def write_all(folder: Path, model_name: str | None, names: list[str]):
 
     model = models.load(model_name).model if model_name else GoogLeNet(aux_heads=False)
     for name in names:
-        FORMS[name][0](folder, model)
+        try:
+            FORMS[name][0](folder, model)
+        except ImportError as error:
+            raise UserError(
+                f"{name} needs {error.name}; install it with `python -m pip install -r "
+                "requirements-bench.txt`, or choose others with --only."
+            ) from error
 
 
 def serve_turns(name: str, folder: Path, threads: int, pipe):

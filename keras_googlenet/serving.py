@@ -5,6 +5,7 @@ requirements-serving.txt lists. Requests only read, so one that failed on the wa
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -26,7 +27,9 @@ ATTEMPTS = 5
 FIRST_PAUSE = 0.25  # seconds; doubles with each attempt
 BUSY_STATUSES = {429, 502, 503}  # HTTP: too many requests, bad gateway, unavailable
 BUSY_CODES = {"RESOURCE_EXHAUSTED", "UNAVAILABLE"}  # the same of gRPC
-CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND"}  # HTTP status -> what the server calls it
+# HTTP status -> what the server calls it; 413 is of a proxy before it: the picture is too large
+CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT"}
+TOO_LARGE = "message larger than max"  # what gRPC says about a picture, with a code of BUSY_CODES
 OF_THE_MODEL = re.compile("Servable|version label|signature (name|key)|match signature")
 
 
@@ -45,7 +48,8 @@ class ServedModel(NamedTuple):
         address: `http://host:8501`, `https://…` or `grpc://host:8500`.
         name: What the server's models.config calls it.
         version: A number, a label such as `stable`, or `None` for the server's latest.
-        timeout: Seconds to wait for a picture's answer, all attempts together.
+        timeout: Seconds to wait for a picture's answer, all attempts together. REST counts them
+            anew whenever some of an answer arrives.
     """
 
     address: str
@@ -79,8 +83,9 @@ def connect(model: ServedModel) -> Callable[[bytes], list[Prediction]]:
 
     def classify(image: bytes) -> list[Prediction]:
         classes, scores = _with_retries(ask, image, model)
-        named = zip(map(split_label, classes), scores, strict=True)
-        return [Prediction(None, wnid, name, float(score)) for (wnid, name), score in named]
+        with _understanding(model):
+            named = zip(map(split_label, classes), scores, strict=True)
+            return [Prediction(None, wnid, name, float(score)) for (wnid, name), score in named]
 
     return classify
 
@@ -130,24 +135,32 @@ def _rest(model: ServedModel):
             url, json.dumps(body).encode("ascii"), {"Content-Type": "application/json"}
         )
         answer = _send(request, timeout, model)
-        try:
+        with _understanding(model):
             prediction = json.loads(answer)["predictions"][0]
             return prediction["classes"], prediction["scores"]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise _misunderstood(model) from error
 
     return ask
 
 
 def _send(request: urllib.request.Request, timeout: float, model: ServedModel) -> bytes:
+    status, reason, body = _exchange(request, timeout)
+    if status < 300:
+        return body
+    message = _error_of_json(body) or f"HTTP status {status} {reason}"
+    if status in BUSY_STATUSES:
+        raise _NotNow(message)
+    raise _refusal(model, CODES.get(status), message)
+
+
+def _exchange(request: urllib.request.Request, timeout: float) -> tuple[int, str, bytes]:
+    """Returns the status, its name and the body of whatever is answered."""
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return response.read()
-    except urllib.error.HTTPError as error:
-        message = _error_of_json(error.read()) or f"HTTP status {error.code} {error.reason}"
-        if error.code in BUSY_STATUSES:
-            raise _NotNow(message) from error
-        raise _refusal(model, CODES.get(error.code), message) from error
+        try:
+            response = urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
+            return response.status, response.reason, response.read()
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise error.reason from error
@@ -158,18 +171,24 @@ def _send(request: urllib.request.Request, timeout: float, model: ServedModel) -
         raise _NotNow(str(error) or type(error).__name__) from error
 
 
-def _misunderstood(model: ServedModel) -> UserError:
-    return UserError(
-        f"{model.address} answers, but not as TensorFlow Serving with a network of this project "
-        "does; check the address and the model's name."
-    )
+@contextlib.contextmanager
+def _understanding(model: ServedModel):
+    """Blames the server for an answer that the block cannot read."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{model.address} answers, but not as TensorFlow Serving with a network of this "
+            "project does; check the address and the model's name."
+        ) from error
 
 
 def _error_of_json(body: bytes) -> str | None:
     try:
-        return json.loads(body)["error"]
+        message = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         return None
+    return message if isinstance(message, str) else None
 
 
 def _grpc(model: ServedModel):
@@ -201,19 +220,19 @@ def _grpc(model: ServedModel):
             outputs = stub.Predict(request, timeout=timeout).outputs
         except grpc.RpcError as error:
             raise _of_rpc(error, model) from error
-        try:
+        with _understanding(model):
             classes = [name.decode("utf-8") for name in tf.make_ndarray(outputs["classes"])[0]]
             return classes, tf.make_ndarray(outputs["scores"])[0].tolist()
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
-            raise _misunderstood(model) from error
 
     return ask
 
 
 def _of_rpc(error, model: ServedModel) -> Exception:
-    code, message = error.code().name, error.details()
+    code, message = error.code().name, error.details() or error.code().name
     if code == "DEADLINE_EXCEEDED":
         return TimeoutError(message)
+    if TOO_LARGE in message:
+        code = "INVALID_ARGUMENT"
     if code in BUSY_CODES:
         return _NotNow(_sentence(message))
     return _refusal(model, code, message)

@@ -1,3 +1,4 @@
+import functools
 import multiprocessing
 import time
 
@@ -19,6 +20,7 @@ from keras_googlenet.imagenet import preprocess_input
 
 TOLERANCE = 1e-5  # of a probability in float32
 INTERRUPTIONS = 20
+MOST = 0.75  # of the pictures keep their best class, whatever the weights are rounded to
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,13 @@ def test_classify_fails_as_a_whole(saved, mixed_files):
         saved[0]["classify"](image_bytes=tf.constant([], tf.string))
 
 
+def test_classify_decodes_on_the_processor(saved):
+    library = saved[0]["classify"].graph.as_graph_def().library
+    nodes = [node for function in library.function for node in function.node_def]
+    devices = {node.device for node in nodes if node.op == "DecodeImage"}
+    assert devices == {"/device:CPU:0"}
+
+
 def test_files_of_a_version(saved):
     _, version = saved
     extra = version / "assets.extra"
@@ -233,6 +242,9 @@ def test_quantised_litert(networks, photographs, quantize, tmp_path):
     for count in (1, 32):
         got = serve(image=np.resize(pictures.images, (count, 65, 65, 3)))["probabilities"]
         assert got.shape == (count, 6) and got.dtype == np.float32
+        want = np.resize(expected(networks["paper"], "paper", pictures.images), (count, 6))
+        np.testing.assert_allclose(got, want, atol=litert.TOLERANCES[quantize])
+        assert np.mean(got.argmax(axis=-1) == want.argmax(axis=-1)) >= MOST
 
 
 def test_int8_needs_pictures(networks, tmp_path):
@@ -262,6 +274,57 @@ def test_onnx_and_openvino(networks, variant, photographs, tmp_path):
     want = expected(networks[variant], variant, images)
     np.testing.assert_allclose(compiled({"image": images})["probabilities"], want, atol=TOLERANCE)
     np.testing.assert_allclose(session.run(None, {"image": images})[0], want, atol=TOLERANCE)
+
+
+@pytest.mark.peers("onnx", "openvino")
+def test_an_openvino_file_never_meets_other_weights(networks, tmp_path, monkeypatch):
+    """A kill between the two renames leaves no model rather than half of each."""
+    from keras_googlenet import atomic
+
+    (tmp_path / "net.xml").write_text("old")
+    (tmp_path / "net.bin").write_text("old")
+    renames = atomic.os.replace
+
+    def killed(source, target):
+        if str(target).endswith("net.xml"):
+            raise KeyboardInterrupt
+        renames(source, target)
+
+    monkeypatch.setattr(atomic.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        exporting.export_openvino(networks["slim"], tmp_path / "net.xml")
+    assert not (tmp_path / "net.xml").exists()
+    assert (tmp_path / "net.bin").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", ["saved_model", "litert", "onnx", "openvino"])
+def test_labels_are_counted(networks, kind, tmp_path):
+    export = getattr(exporting, f"export_{kind}")
+    with pytest.raises(UserError, match="5 labels cannot name 6 classes"):
+        export(networks["slim"], tmp_path / "net.xml", list("abcde"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_gives_no_probabilities_is_refused(networks):
+    with pytest.raises(UserError, match=r"no probabilities, since they add up to 0 on .* made by"):
+        agreement.compare(networks["paper"], lambda images: np.zeros((len(images), 6)), 0.9)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("{{node Save}} /x/variables; No space left on device [Op:SaveV2]", "No space left on dev"),
+        ("something else\nquota exceeded", "quota exceeded"),
+        ("", ""),
+    ],
+)
+def test_what_tensorflow_says_about_a_full_disk(tmp_path, monkeypatch, message, reason):
+    def fail(*_):
+        raise tf.errors.UnknownError(None, None, message)
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match=f"^{reason}"):
+        exporting.saved_model._write({}, tmp_path)
 
 
 def test_a_missing_package_is_one_sentence(networks, tmp_path, monkeypatch):
@@ -310,10 +373,71 @@ def test_sample_pictures_differ():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "kind", "written"),
+    [
+        (["net"], "saved_model", "net"),
+        (["net.v2"], "saved_model", "net.v2"),
+        (["net.prod", "--format", "saved_model"], "saved_model", "net.prod"),
+        (["net.ONNX"], "onnx", "net.onnx"),
+        (["net", "--format", "openvino"], "openvino", "net.xml"),
+        (["net.v2", "--format", "onnx"], "onnx", "net.v2.onnx"),
+        (["net.TFLITE", "--format", "litert"], "litert", "net.tflite"),
+    ],
+)
+def test_the_suffix_and_the_format(written_by, tmp_path, arguments, kind, written):
+    outcome, calls = written_by(tmp_path / arguments[0], *arguments[1:])
+    assert outcome.status == 0, outcome.err
+    assert [(call["kind"], call["path"]) for call in calls] == [(kind, tmp_path / written)]
+
+
+@pytest.fixture
+def written_by(networks, run_script, monkeypatch):
+    """Runs export.py with exports that write nothing; its outcome, and what each was told."""
+    from keras_googlenet import models
+
+    calls = []
+    loaded = models.LoadedModel(networks["slim"], "slim", list("abcdef"), 65, None)
+    monkeypatch.setattr(models, "load", lambda *_: loaded)
+
+    def pretend(kind, _, path, labels, **options):
+        calls.append({"kind": kind, "path": path, **options})
+        return path, "agreement"
+
+    for kind in ("saved_model", "litert", "onnx", "openvino"):
+        monkeypatch.setattr(exporting, f"export_{kind}", functools.partial(pretend, kind))
+    return lambda *flags: (run_script("export.py", "net.keras", *flags), calls)
+
+
+def test_flags_of_a_saved_model(written_by, tmp_path):
+    outcome, calls = written_by(tmp_path / "net", "--precision", "bfloat16", "--batching")
+    assert outcome.status == 0 and calls[-1]["precision"] == "bfloat16"
+    compose = tmp_path / "net" / "compose.yaml"
+    assert "enable_batching" in compose.read_text()
+    written_by(tmp_path / "net", "--no-batching")
+    assert "enable_batching" not in compose.read_text() and calls[-1]["precision"] == "float32"
+    compose.write_text("mine")
+    outcome, _ = written_by(tmp_path / "net")
+    assert f"{compose} has been edited; it is left as it is" in outcome.err
+    assert outcome.status == 0 and compose.read_text() == "mine"
+
+
+def test_a_network_of_any_size_is_refused_before_calibration(run_script, tmp_path, monkeypatch):
+    from keras_googlenet import models
+
+    model = GoogLeNet(classes=2, input_shape=(None, None, 3), aux_heads=False)
+    loaded = models.LoadedModel(model, "batchnorm", list("ab"), None, None)
+    monkeypatch.setattr(models, "load", lambda *_: loaded)
+    flags = ["net.keras", tmp_path / "net", "--calibration", tmp_path]
+    outcome = run_script("export.py", *flags)
+    assert outcome.status == 2 and "an export needs one fixed square size" in outcome.err
+
+
+@pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         (["net.onnx", "--quantize", "int8"], "--quantize is for --format litert, not onnx"),
         (["net.tflite", "--precision", "bfloat16"], "--precision is for --format saved_model"),
+        (["net.tfl"], "net.tfl has the suffix of no format (.tflite, .onnx, .xml); give another"),
     ],
 )
 def test_flags_that_do_not_go_together(run_script, flags, sentence):

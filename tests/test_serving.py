@@ -143,17 +143,68 @@ def test_the_servers_own_words(server, status, message, kind, said):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("document", [b"<html>", [], {"predictions": []}, {"predictions": [3]}])
+def foreign(classes, scores):
+    return {"predictions": [{"classes": classes, "scores": scores}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"<html>",
+        [],
+        {"predictions": []},
+        {"predictions": [3]},
+        foreign([281], [1.0]),
+        foreign(["a", "b"], [1.0]),
+        foreign(["a"], 1.0),
+        foreign(["a"], [[1.0]]),
+        foreign(["a"], ["much"]),
+    ],
+)
 def test_another_kind_of_server(server, document):
     server.script = [(200, document)]
     with pytest.raises(UserError, match="not as TensorFlow Serving .*; check the address"):
         serving.connect(model_of(server))(b"picture")
 
 
-def test_an_error_without_json(server):
-    server.script = [(403, b"<html>")]
+@pytest.mark.parametrize("document", [b"<html>", {"error": {"code": 403}}, {"error": None}, []])
+def test_an_error_without_a_message(server, document):
+    server.script = [(403, document)]
     with pytest.raises(UserError, match="refuses: HTTP status 403 Forbidden"):
         serving.connect(model_of(server))(b"picture")
+
+
+def test_an_error_that_is_cut_short(server, monkeypatch):
+    send_header = Scripted.send_header
+    monkeypatch.setattr(
+        Scripted,
+        "send_header",
+        lambda self, key, value: send_header(self, key, "99" if "Length" in key else value),
+    )
+    server.script = [(400, {"error": "bad"})]
+    with pytest.raises(UserError, match=r"not answer \(IncompleteRead.*; attempts: 5\); check"):
+        serving.connect(model_of(server))(b"picture")
+
+
+@pytest.mark.peers("grpc", "tensorflow_serving")
+def test_grpc_does_not_send_a_picture_that_is_too_large_again():
+    from concurrent import futures
+
+    import grpc
+
+    executor = futures.ThreadPoolExecutor(1)
+    peer = grpc.server(executor, options=[("grpc.max_receive_message_length", 100)])
+    handlers = {"Predict": grpc.unary_unary_rpc_method_handler(lambda *_: None)}
+    service = "tensorflow.serving.PredictionService"
+    peer.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = peer.add_insecure_port("127.0.0.1:0")
+    peer.start()
+    model = serving.ServedModel(f"grpc://127.0.0.1:{port}", "googlenet", None, 5)
+    try:
+        with pytest.raises(serving.PictureRefused, match="refuses: .*larger than max"):
+            serving.connect(model)(b"x" * 1000)
+    finally:
+        peer.stop(None)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +234,24 @@ def test_predict_stops_where_the_next_picture_would_fail_too(server, run_script,
     assert len(server.requests) == 4
 
 
+def test_predict_goes_on_after_what_no_one_can_read(server, run_script, image_folder, tmp_path):
+    photo = (image_folder / "val" / "star" / "0.jpg").read_bytes()
+    for name in ("a.jpg", "e.jpg", "f.jpg"):
+        (tmp_path / name).write_bytes(photo)
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "c.jpg").mkdir()
+    server.script = [(200, ANSWER), (413, b"<html>"), (200, ANSWER)]
+    address = model_of(server).address
+    outcome = run_script("predict.py", "--server", address, tmp_path, "--json")
+    answered = [row["file"] for row in json.loads(outcome.out)]
+    assert answered == [str(tmp_path / name) for name in ("a.jpg", "f.jpg")]
+    assert outcome.status == 2
+    dangling, folder, large = outcome.err.splitlines()
+    assert "b.jpg cannot be read (No such file or directory)" in dangling
+    assert "c.jpg cannot be read (Is a directory)" in folder
+    assert "e.jpg: " in large and "HTTP status 413" in large
+
+
 def test_rest_needs_no_tensorflow(server, image_folder):
     picture = image_folder / "val" / "star" / "0.jpg"
     code = (
@@ -198,7 +267,14 @@ def test_rest_needs_no_tensorflow(server, image_folder):
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [(["--server", "http://x:1"], "IMAGE"), (["--server", "http://x:1", "a.jpg", "--top", 6], "5")],
+    [
+        (["--server", "http://x:1"], "IMAGE"),
+        (["--server", "http://x:1", "a.jpg", "--top", 6], "5"),
+        (["--server", "http://x:1", "a.jpg", "--variant", "slim"], "--variant is not for --server"),
+        (["net.keras", "a.jpg", "--timeout", 3], "--timeout is for --server only; leave it out"),
+        (["net.keras", "a.jpg", "--model-name", "x"], "--model-name is for --server only"),
+        (["net.keras", "a.jpg", "--model-version", "1"], "--model-version is for --server only"),
+    ],
 )
 def test_a_wrong_command_line(run_script, flags, said):
     outcome = run_script("predict.py", *flags)

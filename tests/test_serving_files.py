@@ -45,7 +45,7 @@ def test_a_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert not (tmp_path / "net").exists()
 
 
-@pytest.mark.parametrize("name", ["googlenet", "my net: v1"])
+@pytest.mark.parametrize("name", ["googlenet", "my net: v1", "2024", "on"])
 def test_compose_file(tmp_path, name):
     write_serving_files(tmp_path / name, batching=True)
     services = yaml.safe_load((tmp_path / name / "compose.yaml").read_text())["services"]

@@ -20,6 +20,7 @@ DAMAGED = 2000
 CLIENTS = 16
 SECONDS = 60
 WARM_UP = 15  # seconds in which memory may grow: pools of threads, arenas, caches
+TOLERANCE = 1e-5  # of a probability, whoever else is asking
 GROWTH = 16  # MiB a minute, where the pictures of a minute are some 60 MiB decoded
 
 TESTS = ROOT / "tests"
@@ -57,22 +58,34 @@ def memory_of(pid) -> float:
     return int(line.split()[1]) / 1024
 
 
+def jpeg(photograph) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(photograph.astype("uint8")).save(file, "JPEG")
+    return file.getvalue()
+
+
 @pytest.mark.slow
 @pytest.mark.peers("grpc", "tensorflow_serving")
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
 def test_many_clients_for_a_minute(peer_process, photographs):
     pid, addresses = peer_process
-    file = io.BytesIO()
-    Image.fromarray(photographs[0].astype("uint8")).save(file, "JPEG")
-    picture, answers, errors = file.getvalue(), [0] * CLIENTS, []
-    stop = threading.Event()
+    pictures = [jpeg(photograph) for photograph in photographs]
+    answers, errors, stop = [0] * CLIENTS, [], threading.Event()
+
+    def client(index):
+        address = addresses["rest" if index // 4 % 2 else "grpc"]
+        classify = serving.connect(serving.ServedModel(address, "googlenet", None, 60))
+        return lambda number: {found.name: found.score for found in classify(pictures[number])}
+
+    alone = [client(0)(number) for number in range(len(pictures))]
+    assert all(len(scores) == 4 for scores in alone)
+    assert alone[0] != pytest.approx(alone[1], abs=10 * TOLERANCE), "a mix-up would not be seen"
 
     def ask(index):
-        address = addresses["rest" if index % 2 else "grpc"]
-        classify = serving.connect(serving.ServedModel(address, "googlenet", None, 60))
+        scores_of, number = client(index), index % len(pictures)
         while not stop.is_set() and not errors:
             try:
-                assert len(classify(picture)) == 4
+                assert scores_of(number) == pytest.approx(alone[number], abs=TOLERANCE)
                 answers[index] += 1
             except Exception as error:
                 errors.append(error)

@@ -73,7 +73,8 @@ def compare(
         pictures: What to compare on; `sample_pictures` when not given.
 
     Raises:
-        UserError: If a probability differs by more than `tolerance`.
+        UserError: If a probability differs by more than `tolerance`, or their sum does on average:
+            eight bits may lose many small ones, but not most of what there is.
     """
     network, variant = inference_model(model), variant_of(model)
     if pictures is None:
@@ -91,7 +92,17 @@ def compare(
             f"the export differs from the Keras model by {agreement.largest:.1e} on "
             f"{pictures.origin}, more than {tolerance:.0e}; nothing was written."
         )
+    sums = [float(scores.sum(axis=-1).mean()) for scores in (expected, actual)]
+    if _is_softmax(expected) and abs(sums[1] - sums[0]) > tolerance:
+        raise UserError(
+            f"the export gives no probabilities, since they add up to {sums[1]:.2g} on "
+            f"{pictures.origin}; nothing was written."
+        )
     return agreement
+
+
+def _is_softmax(scores: np.ndarray) -> bool:
+    return np.allclose(scores.sum(axis=-1), 1, atol=LOW_PRECISION_TOLERANCE)
 
 
 def _agreement(expected: np.ndarray, actual: np.ndarray, pictures: Pictures) -> Agreement:

@@ -120,8 +120,8 @@ def inference_graph(model: keras.Model) -> Graph:
     Raises:
         UserError: If the network has no classifier or no fixed image size, or gives logits.
     """
+    check(model)
     network = inference_model(model)
-    _check(network)
     steps: dict[str, Step] = {}
     source = {id(network.inputs[0]): IMAGE}  # tensor -> step that computes it
     padding = 0
@@ -188,7 +188,13 @@ def _merged(group: list[Step]) -> list[Step]:
     return steps
 
 
-def _check(network: keras.Model):
+def check(model: keras.Model):
+    """Refuses a network that cannot be exported, before anything is made of it.
+
+    Raises:
+        UserError: As `inference_graph`.
+    """
+    network = inference_model(model)
     head = network.layers[-1]
     if not isinstance(head, keras.layers.Dense):
         raise UserError("the model ends in features; give one with its classifier.")

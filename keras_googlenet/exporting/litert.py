@@ -11,7 +11,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.graph import inference_graph
 from keras_googlenet.exporting.integers import with_integer_norms
-from keras_googlenet.exporting.labelled import replacing_with_labels
+from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
 from keras_googlenet.exporting.network import network_function
 
 # Greatest difference of a probability, for each kind of quantisation.
@@ -43,16 +43,16 @@ def export_litert(
         The file, and how it compares with `model`.
 
     Raises:
-        UserError: If a probability differs by more than `TOLERANCES` allow, or "int8" has no
-            pictures; nothing is written then.
+        UserError: If a probability differs by more than `TOLERANCES` allow, "int8" has no
+            pictures, or labels and classes are not equally many; nothing is written then.
     """
-    path = Path(path)
+    path, labels = Path(path), labels_of(model, labels)
     calibration = None
     if quantize == "int8":
         calibration, pictures = halves(pictures)
     content = converter(model, quantize, calibration).convert()
     agreement = compare(model, runner(content), TOLERANCES[quantize], pictures)
-    with replacing_with_labels(path, model, labels) as file:
+    with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_googlenet.exporting import graph as inference
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
-from keras_googlenet.exporting.labelled import replacing_with_labels
+from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
 from keras_googlenet.exporting.optional import optional
 from keras_googlenet.imagenet import preprocess_input
 
@@ -35,13 +35,13 @@ def export_onnx(
         The file, and how it compares with `model`.
 
     Raises:
-        UserError: If a probability differs by more than `TOLERANCE`, or packages are missing;
-            nothing is written then.
+        UserError: If a probability differs by more than `TOLERANCE`, packages are missing, or
+            labels and classes are not equally many; nothing is written then.
     """
-    path = Path(path)
+    path, labels = Path(path), labels_of(model, labels)
     content = onnx_bytes(inference.inference_graph(model))
     agreement = compare(model, _run(content), TOLERANCE, pictures)
-    with replacing_with_labels(path, model, labels) as file:
+    with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import keras
 
 from keras_googlenet.atomic import replacing
+from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.graph import inference_graph
-from keras_googlenet.exporting.labelled import replacing_with_labels
+from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
 from keras_googlenet.exporting.onnx_file import onnx_bytes
 from keras_googlenet.exporting.optional import optional
 
@@ -34,17 +35,20 @@ def export_openvino(
         The `.xml` file, and how it compares with `model`.
 
     Raises:
-        UserError: If a probability differs by more than `TOLERANCE`, or packages are missing;
-            nothing is written then.
+        UserError: If a probability differs by more than `TOLERANCE`, packages are missing, or
+            labels and classes are not equally many; nothing is written then.
     """
-    path = Path(path)
+    path, labels = Path(path), labels_of(model, labels)
+    if path.suffix != ".xml":
+        raise UserError(f"OpenVINO reads .xml files only; give another name than {path.name}.")
     openvino = optional("openvino")
     network = openvino.Core().read_model(onnx_bytes(inference_graph(model)))
     agreement = compare(model, _run(openvino, network), TOLERANCE, pictures)
     weights = path.with_suffix(".bin")
-    with replacing_with_labels(path, model, labels) as file, replacing(weights) as weights_file:
+    with replacing_with_labels(path, labels) as file, replacing(weights) as weights_file:
         openvino.save_model(network, file, compress_to_fp16=False)
         os.replace(file.with_suffix(".bin"), weights_file)
+        path.unlink(missing_ok=True)  # rather none for a moment than an old one with new weights
     return path, agreement
 
 

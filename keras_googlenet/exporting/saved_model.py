@@ -1,5 +1,6 @@
 """A SavedModel for TF Serving: a version directory with three signatures."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import warmup
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.graph import Graph, inference_graph, merge_siblings
+from keras_googlenet.exporting.labelled import labels_of
 from keras_googlenet.exporting.network import network_function
-from keras_googlenet.imagenet import TOP, default_labels, write_labels
+from keras_googlenet.imagenet import TOP, write_labels
 
 TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.1}  # greatest difference of a probability
 DECODERS = 4  # images of a batch that are decoded at once; each may take 0.6 GB
@@ -49,11 +51,11 @@ def export_saved_model(
         The new version's folder, and how it compares with `model`.
 
     Raises:
-        UserError: If a probability differs by more than `TOLERANCES` allow; nothing is written
-            then.
+        UserError: If a probability differs by more than `TOLERANCES` allow, or labels and classes
+            are not equally many; nothing is written then.
     """
+    labels = labels_of(model, labels)
     graph = inference_graph(model)
-    labels = labels or default_labels(model.outputs[0].shape[-1])
     version = _next_version(Path(path))
     with replacing(version) as folder:
         _write(_signatures(graph, labels, precision), folder)
@@ -103,7 +105,8 @@ def _write(signatures: dict, folder: Path):
     try:
         tf.saved_model.save(tf.Module(), str(folder), signatures)
     except tf.errors.OpError as error:  # how TensorFlow reports a full disk
-        raise OSError(error.message.rpartition("; ")[2].partition(" [Op")[0]) from error
+        found = re.search(r"; ([^;]+) \[Op", error.message)  # behind the file's name
+        raise OSError(found[1] if found else error.message.strip().rpartition("\n")[2]) from error
 
 
 def _warmup_inputs(graph: Graph) -> dict[str, dict]:

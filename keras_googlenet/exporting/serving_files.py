@@ -39,7 +39,7 @@ COMPOSE = f"""\
 # TensorFlow Serving with REST on port 8501 and gRPC on 8500: docker compose up
 # It has no passwords, so the ports are open to this machine only.
 services:
-  NAME:
+  "NAME":
     image: {IMAGE}
     restart: unless-stopped
     ports:
