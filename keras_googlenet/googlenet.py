@@ -6,6 +6,7 @@ Figure 3 with one line a row of Table 1.
 """
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import NamedTuple
 
 import keras
@@ -49,6 +50,7 @@ HEADS = {"main": 1.0, "aux1": 0.3, "aux2": 0.3}  # output order and loss weights
 AUX_TAPS = {"aux1": "4a", "aux2": "4d"}  # section 5
 AUX_CONV, AUX_FC = 128, 1024  # section 5
 IMAGE_SIZE = 224  # section 5
+PROBABILITIES = ("softmax", "sigmoid")  # activations of a head that gives them
 MINIMUM_SIZE = 32  # five halvings leave one pixel
 MINIMUM_SIZE_WITH_AUX = 65  # the smallest whose 4a map still holds a 5x5 pool
 
@@ -150,6 +152,7 @@ def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
     spec = _spec(variant)
     aux_heads = aux_heads and include_top
     _check_top(include_top, pooling, classes, classifier_activation)
+    classes = int(classes)  # Keras refuses NumPy's integers
     image = _image_input(input_tensor, input_shape, aux_heads)
 
     x, taps = trunk(image, spec)
@@ -410,7 +413,7 @@ def _check_top(include_top, pooling, classes, classifier_activation):
         )
     if pooling not in (None, "avg", "max"):
         raise ValueError(f'`pooling` must be None, "avg" or "max". Received: {pooling=}.')
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+    if not isinstance(classes, Integral) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"`classes` must be a positive integer. Received: {classes=}.")
     if include_top and classes == 1 and classifier_activation == "softmax":
         raise ValueError(

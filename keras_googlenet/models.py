@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import GoogLeNet, variant_of
+from keras_googlenet.googlenet import PROBABILITIES, GoogLeNet, variant_of
 from keras_googlenet.imagenet import (
     default_labels,
     labels_path,
@@ -18,7 +18,6 @@ from keras_googlenet.imagenet import (
 from keras_googlenet.weights import publishes_aux_heads
 
 MODEL_FILE = "model.keras"
-PROBABILITIES = ("softmax", "sigmoid")  # activations whose outputs are such
 PUBLISHED = "imagenet"
 PUBLISHED_VARIANT = "paper"  # whose published weights, if nobody says
 

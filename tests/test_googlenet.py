@@ -1,3 +1,4 @@
+import functools
 import re
 
 import keras
@@ -22,7 +23,7 @@ PUBLISHED = {
     "batchnorm": (1000, 7_005_832, 13_385_816, 1_582_671_872),
     "naive": (1000, 97_526_008, 104_274_376, 12_568_061_056),
     "torchvision": (1000, 6_624_904, 13_004_888, 1_498_376_192),
-    "slim": (1001, 6_618_649, None, None),
+    "slim": (1001, 6_618_649, 13_000_427, 1_498_376_192 + 1024),  # torchvision's and a class more
     "google": (1008, 7_066_380, 13_461_996, 1_584_881_536),
 }
 
@@ -52,7 +53,8 @@ POOLS = {
     "aux1_pool": (4, 4, 512),
     "aux2_pool": (4, 4, 528),
 }
-BACKEND_TOLERANCE = 1e-4
+ROUNDINGS = 6  # of the largest logit, that a network in 16 bits may be off by
+PRECISION = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # a rounding: half the last binary digit
 NUMPY_TOLERANCE = 1e-4  # on logits of size 1; float32 against float64
 
 
@@ -82,6 +84,26 @@ def small_paper():
 
 
 @pytest.fixture(scope="module")
+def small():
+    """Each variant at 65 pixels, logits out, built when it is asked for."""
+
+    @functools.cache
+    def build(variant):
+        return GoogLeNet(
+            classes=10, input_shape=(65, 65, 3), variant=variant, classifier_activation=None
+        )
+
+    return build
+
+
+def like(model, **arguments):
+    """A network of other arguments with the weights of `model`."""
+    other = GoogLeNet(**{"classes": 10, "input_shape": (65, 65, 3)} | arguments)
+    other.set_weights(model.get_weights())
+    return other
+
+
+@pytest.fixture(scope="module")
 def images(photographs):
     return photographs[:2, :65, :65] - np.float32([123, 117, 104])
 
@@ -92,10 +114,12 @@ def test_parameters_and_multiply_adds(full_size, variant):
     main = inference_model(model)
     _, main_parameters, all_parameters, operations = PUBLISHED[variant]
     assert trainable(main.layers) == main_parameters
-    if all_parameters:
-        assert trainable(model.layers) == all_parameters
-    if operations:
-        assert sum(map(multiply_adds, main.layers)) == operations
+    assert trainable(model.layers) == all_parameters
+    assert sum(map(multiply_adds, main.layers)) == operations
+
+
+def test_multiply_adds_of_three_outputs(full_size):
+    assert sum(map(multiply_adds, full_size["paper"].layers)) == 1_591_044_096
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -177,30 +201,26 @@ def test_whole_network_equals_numpy(small_paper, images):
         assert np.abs(want[0] - want[1]).max() > 100 * NUMPY_TOLERANCE  # pixels decide
 
 
-def test_every_weight_receives_a_gradient(images):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_weight_receives_a_gradient(variant, small, images):
     import tensorflow as tf
 
-    for variant in VARIANTS:
-        model = GoogLeNet(
-            classes=10, input_shape=(65, 65, 3), variant=variant, classifier_activation=None
-        )
-        with tf.GradientTape() as tape:
-            outputs = model(images, training=True)
-            loss = tf.add_n([tf.reduce_sum(output**2) for output in outputs])
-        gradients = tape.gradient(loss, model.trainable_weights)
-        for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
-            assert gradient is not None and np.abs(gradient).max() > 0, (variant, weight.path)
+    model = small(variant)
+    with tf.GradientTape() as tape:
+        outputs = model(images, training=True)
+        loss = tf.add_n([tf.reduce_sum(output**2) for output in outputs])
+    gradients = tape.gradient(loss, model.trainable_weights)
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert gradient is not None and np.abs(gradient).max() > 0, weight.path
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_survives_saving(variant, images, tmp_path):
-    model = GoogLeNet(classes=10, input_shape=(65, 65, 3), variant=variant)
+def test_survives_saving(variant, small, images, tmp_path):
+    model = small(variant)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert variant_of(again) == variant
-    for ours, theirs in zip(
-        model.predict_on_batch(images), again.predict_on_batch(images), strict=True
-    ):
+    for ours, theirs in zip(model(images), again(images), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -213,9 +233,7 @@ def test_weights_from_a_file(suffix, images, tmp_path):
     path = tmp_path / f"model{suffix}"
     (model.save if suffix == ".keras" else model.save_weights)(path)
     again = build(weights=str(path))
-    np.testing.assert_array_equal(
-        model.predict_on_batch(images)[0], again.predict_on_batch(images)[0]
-    )
+    np.testing.assert_array_equal(model(images)[0], again(images)[0])
 
 
 def test_inference_model_shares_the_main_head(small_paper, images):
@@ -229,8 +247,8 @@ def test_inference_model_shares_the_main_head(small_paper, images):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variant_is_recognised(variant):
-    model = GoogLeNet(variant=variant, classes=10, input_shape=(65, 65, 3))
+def test_variant_is_recognised(variant, small):
+    model = small(variant)
     assert variant_of(model) == variant
     assert variant_of(inference_model(model)) == variant
     assert variant_of(keras.models.clone_model(model)) == variant
@@ -243,18 +261,22 @@ def test_variant_of_something_else():
         variant_of(other)
 
 
-@pytest.mark.parametrize(
-    ("pooling", "shape"), [(None, (3, 3, 1024)), ("avg", (1024,)), ("max", (1024,))]
-)
-def test_without_top(pooling, shape):
-    model = GoogLeNet(include_top=False, pooling=pooling, input_shape=(65, 65, 3))
-    assert model.output.shape[1:] == shape
+def test_without_top(images):
+    model = GoogLeNet(include_top=False, input_shape=(65, 65, 3))
+    features = np.asarray(model(images))
+    assert features.shape == (2, 3, 3, 1024)
+    for pooling, pool in (("avg", np.mean), ("max", np.max)):
+        pooled = like(model, include_top=False, pooling=pooling)(images)
+        np.testing.assert_allclose(pooled, pool(features, axis=(1, 2)), atol=1e-5)
+    assert np.abs(features.max(axis=(1, 2)) - features.mean(axis=(1, 2))).max() > 0.01
 
 
-def test_open_size_without_auxiliary_heads():
-    model = GoogLeNet(input_shape=(None, None, 3), aux_heads=False, classes=4)
-    for size in (32, 65, 100):
-        assert model(np.zeros((1, size, size, 3), "float32")).shape == (1, 4)
+def test_open_size_without_auxiliary_heads(small_paper, images):
+    main = inference_model(small_paper)
+    model = like(main, input_shape=(None, None, 3), aux_heads=False, classifier_activation=None)
+    np.testing.assert_allclose(model(images), main(images), atol=1e-5)
+    for size in (32, 100):
+        assert model(np.resize(images, (1, size, size, 3))).shape == (1, 10)
 
 
 @pytest.mark.parametrize("size", [65, 96, 225, 512])
@@ -266,6 +288,11 @@ def test_sizes(size, variant):
         halved = -(-halved // 2)
     assert model.get_layer("inception_5b_output").output.shape[1:3] == (halved, halved)
     assert [tuple(output.shape) for output in model.outputs] == [(None, 7)] * 3
+    if size in (65, 512):
+        image = np.random.default_rng(0).normal(0, 80, (1, size, size, 3))
+        for probabilities in model(image):
+            np.testing.assert_allclose(np.sum(probabilities), 1, atol=1e-5)
+            assert np.ptp(probabilities) > 1e-3
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -276,32 +303,45 @@ def test_other_channels(channels):
     assert np.isfinite(model.predict_on_batch(x)[0]).all()
 
 
-def test_one_class():
+def test_one_class(images):
     model = GoogLeNet(classes=1, classifier_activation="sigmoid", input_shape=(65, 65, 3))
-    scores = model.predict_on_batch(np.zeros((1, 65, 65, 3)))
-    assert all(0 < score < 1 for score in np.ravel(scores))
+    logits = like(model, classes=1, classifier_activation=None)(images)
+    np.testing.assert_allclose(model(images), 1 / (1 + np.exp(-np.asarray(logits))), atol=1e-5)
 
 
-def test_input_tensor():
+@pytest.mark.parametrize("integer", [np.int64, np.uint8])
+def test_any_integer_counts_classes(integer, tmp_path):
+    model = GoogLeNet(classes=integer(10), input_shape=(32, 32, 3), aux_heads=False)
+    assert model.output.shape == (None, 10)
+    assert type(model.get_layer("main").get_config()["units"]) is int
+
+
+def test_input_tensor(small_paper, images):
     image = keras.Input((65, 65, 3), name="photograph")
-    model = GoogLeNet(input_tensor=keras.layers.Rescaling(2.0)(image), classes=10)
+    doubled = keras.layers.Rescaling(2.0)(image)
+    model = like(small_paper, input_tensor=doubled, classifier_activation=None, input_shape=None)
     assert model.inputs[0] is image
-    assert model.layers[1].name.startswith("rescaling")
+    for ours, expected in zip(model(images), small_paper(2 * images), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
-def test_dtype_policies(policy, images):
+def test_dtype_policies(policy, small_paper, images):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        keras.utils.set_random_seed(3)
-        model = GoogLeNet(classes=10, input_shape=(65, 65, 3))
-        probabilities = np.asarray(model.predict_on_batch(images)[0])
+        model = like(small_paper, classifier_activation=None)
     finally:
         keras.config.set_dtype_policy(before)
-    assert probabilities.dtype == "float32"  # the heads stay exact
-    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
-    assert np.abs(probabilities[0] - probabilities[1]).max() > 0
+    contrary = np.stack([images[0], -images[0]])
+    tolerance = ROUNDINGS * PRECISION[policy.removeprefix("mixed_")]
+    for ours, exact in zip(model(contrary), small_paper(contrary), strict=True):
+        assert keras.backend.standardize_dtype(ours.dtype) == "float32"  # the heads stay exact
+        exact = np.asarray(exact)
+        scale = np.abs(exact).max()
+        np.testing.assert_allclose(ours / scale, exact / scale, atol=tolerance)
+        assert np.abs(exact[0] - exact[1]).max() / scale > 2 * tolerance  # pixels decide
+    assert np.abs(ours - exact).max() > 0  # it did compute in 16 bits
 
 
 def test_initialisers_are_those_of_bvlc(full_size):
@@ -330,11 +370,19 @@ def test_dropout_rates():
     ]
 
 
-def test_every_pixel_counts_in_the_stem():
-    # Caffe pads 3 on each side of 224; "same" pads 2 and 3, which shifts every window by one.
-    symmetric, same = (GoogLeNet(variant=name, aux_heads=False) for name in ("paper", "google"))
-    assert symmetric.get_layer("conv1_pad").padding == ((3, 3), (3, 3))
-    assert "conv1_pad" not in {layer.name for layer in same.layers}
+@pytest.mark.parametrize(("variant", "before"), [("paper", 3), ("google", 2)])
+def test_every_pixel_counts_in_the_stem(variant, before):
+    """Caffe pads 3 before and 3 after 224 pixels, "same" 2 and 3: every window lies one further."""
+    model = GoogLeNet(variant=variant, include_top=False)
+    layer = model.get_layer("conv1_7x7_s2")
+    kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
+    spots = np.zeros((2, 224, 224, 3), "float32")
+    spots[0, 0, 0, 1] = spots[1, 223, 223, 1] = 1.0
+    first, last = keras.Model(model.inputs, layer.output)(spots) - bias
+    assert first.shape == (112, 112, 64)
+    at = 223 - (2 * 111 - before)  # the last window begins at pixel 2 * 111 - before
+    np.testing.assert_allclose(first[0, 0], kernel[before, before, 1], atol=1e-6)
+    np.testing.assert_allclose(last[111, 111], kernel[at, at, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +395,7 @@ def test_every_pixel_counts_in_the_stem():
         ({"classes": 1}, 'classifier_activation="sigmoid"'),
         ({"classes": 0}, "positive integer.*classes=0"),
         ({"classes": True}, "positive integer.*classes=True"),
+        ({"classes": 10.0}, "positive integer.*classes=10.0"),
         ({"variant": "v3"}, "must be one of.*'paper'.*variant='v3'"),
         ({"pooling": "avg"}, "`pooling` is for `include_top=False`"),
         ({"pooling": "sum", "include_top": False}, "pooling='sum'"),

@@ -8,11 +8,10 @@ from keras_googlenet.data import shapes
 LINEAR_LIMIT = 0.30  # accuracy that a linear classifier must stay under; chance is 0.10
 
 
-@pytest.fixture(scope="module")
-def drawn():
-    """1500 training and 500 validation pictures with masks and labels, as the builder draws."""
+def draw_both(train, validation):
+    """Training and validation pictures with masks and labels, as the builder draws."""
     halves = []
-    for number, count in ((0, 1500), (1, 500)):
+    for number, count in ((0, train), (1, validation)):
         labels = np.arange(count) % len(shapes.CLASSES)
         pairs = [
             shapes.draw(shapes.CLASSES[label], np.random.default_rng([number, index]))
@@ -21,6 +20,17 @@ def drawn():
         images = np.stack([np.asarray(image) for image, _ in pairs])
         halves.append((images, np.stack([np.asarray(mask) for _, mask in pairs]), labels))
     return halves
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_both(300, 100)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """As many as a linear classifier needs for a fair chance."""
+    return draw_both(1500, 500)
 
 
 def test_a_picture_depends_on_its_seed_only():
@@ -75,15 +85,17 @@ def colour_histograms(images):
     return np.stack([np.bincount(code.ravel(), minlength=512) for code in codes])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [small_pixels, colour_histograms])
-def test_a_linear_classifier_fails(features, drawn):
-    assert linear_accuracy(features, drawn) < LINEAR_LIMIT
+def test_a_linear_classifier_fails(features, many):
+    assert linear_accuracy(features, many) < LINEAR_LIMIT
 
 
-def test_the_linear_classifier_can_learn(drawn):
+@pytest.mark.slow
+def test_the_linear_classifier_can_learn(many):
     # The same classifier on masks that are centred and scaled does well: it is not broken.
     def centred_outlines(images):
-        masks = drawn[0][1] if len(images) == len(drawn[0][0]) else drawn[1][1]
+        masks = many[0][1] if len(images) == len(many[0][0]) else many[1][1]
         crops = []
         for mask in masks > 127:
             rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
@@ -92,7 +104,7 @@ def test_the_linear_classifier_can_learn(drawn):
             crops.append(mask[y][:, x].ravel())
         return np.asarray(crops, "float64")
 
-    assert linear_accuracy(centred_outlines, drawn) > 2 * LINEAR_LIMIT
+    assert linear_accuracy(centred_outlines, many) > 2 * LINEAR_LIMIT
 
 
 @pytest.mark.slow

@@ -21,12 +21,27 @@ def values():
     return slim_checkpoint.variables()
 
 
-@pytest.mark.parametrize("form", ["one file of 2016", "tar.gz", "prefix of two", "index"])
-def test_every_form_agrees(form, values, tmp_path, monkeypatch):
-    if form != "one file of 2016":  # the others are read without the cost of a process each
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def expected(values, images):
+    return slim_checkpoint.logits(values, preprocess_input(images, "slim"))
+
+
+in_a_process = pytest.param("in a process", marks=pytest.mark.slow)  # which imports TensorFlow
+
+
+@pytest.mark.parametrize(
+    "form", ["one file of 2016", in_a_process, "tar.gz", "prefix of two", "index"]
+)
+def test_every_form_agrees(form, values, images, expected, tmp_path, monkeypatch):
+    if form != "in a process":
         monkeypatch.setattr(slim, "read_in_a_process", lambda p: read_variables(p, MOST_BYTES))
     prefix = tmp_path / "inception_v1.ckpt"
-    slim_checkpoint.save(values, prefix, old_form=form in ("one file of 2016", "tar.gz"))
+    slim_checkpoint.save(values, prefix, old_form=form not in ("prefix of two", "index"))
     source = prefix
     if form == "tar.gz":
         source = tmp_path / "download"
@@ -40,8 +55,6 @@ def test_every_form_agrees(form, values, tmp_path, monkeypatch):
     assert conversion.absent == ["aux1", "aux2"] and conversion.unused == ["global_step"]
     trained = [weight for weight in conversion.model.trainable_weights]
     assert sum(int(np.prod(weight.shape)) for weight in trained) == 6_618_649
-    images = np.random.default_rng(1).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
-    expected = slim_checkpoint.logits(values, preprocess_input(images, "slim"))
     actual = logits_of(conversion.model, images)[0]
     assert np.std(expected) > 0.1
     print("greatest logit difference", np.abs(actual - expected).max())

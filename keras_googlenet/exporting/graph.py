@@ -11,10 +11,8 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import inference_model, variant_of
+from keras_googlenet.googlenet import PROBABILITIES, inference_model, variant_of
 from keras_googlenet.layers import LocalResponseNormalization
-
-ACTIVATIONS = ("softmax", "sigmoid")  # of a head that gives probabilities
 
 
 class Convolution(NamedTuple):
@@ -198,7 +196,7 @@ def check(model: keras.Model):
     head = network.layers[-1]
     if not isinstance(head, keras.layers.Dense):
         raise UserError("the model ends in features; give one with its classifier.")
-    if head.activation.__name__ not in ACTIVATIONS:
+    if head.activation.__name__ not in PROBABILITIES:
         raise UserError(
             "the model ends in logits, but an export gives probabilities; build it with "
             'classifier_activation="softmax" and load its weights.'
