@@ -306,7 +306,9 @@ def test_labels_are_counted(networks, kind, tmp_path):
 
 
 def test_what_gives_no_probabilities_is_refused(networks):
-    with pytest.raises(UserError, match=r"no probabilities, since they add up to 0 on .* made by"):
+    with pytest.raises(
+        UserError, match=r"no probabilities, since they add up to 0 and not 1 on .* made by"
+    ):
         agreement.compare(networks["paper"], lambda images: np.zeros((len(images), 6)), 0.9)
 
 
