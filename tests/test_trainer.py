@@ -60,7 +60,7 @@ def test_a_lost_worker_is_retried_and_a_mistake_is_not(
 
 
 def test_the_recipe_that_wins_says_which_weights(run_script, tmp_path, monkeypatch):
-    def load(name, variant):
+    def load(name, variant, need_classifier):
         raise trainer.UserError(f"{variant} of {name}")
 
     monkeypatch.setattr(models, "load", load)
