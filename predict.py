@@ -45,7 +45,7 @@ def read_flags():
         default=30,
         help="seconds to wait for a picture's answer; REST counts anew whenever some arrives",
     )
-    flags = parser.parse_args()
+    flags = parser.parse_intermixed_args()
     if flags.server:
         flags.images.insert(0, flags.model)
     for flag, remote in LOCAL_OR_REMOTE.items():

@@ -119,7 +119,7 @@ def test_predict_names_classes(finished_run, run_script, photo, image_folder):
     assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1, abs=1e-4)
     for row in one[0]["predictions"]:
         assert set(row) == {"index", "name", "score"} and CLASSES[row["index"]] == row["name"]
-    many = run_script("predict.py", workdir, image_folder / "val", photo, "--top", 1)
+    many = run_script("predict.py", workdir, "--top", 1, image_folder / "val", photo)
     assert many.out.count("%") == 10
 
 
