@@ -48,7 +48,6 @@ GOOGLE_TABLE = TABLE_1 | {
 BRANCHES = ("1x1", "3x3", "5x5", "pool")  # order of the concatenation, Figure 2b
 HEADS = {"main": 1.0, "aux1": 0.3, "aux2": 0.3}  # output order and loss weights, section 5
 AUX_TAPS = {"aux1": "4a", "aux2": "4d"}  # section 5
-AUX_CONV, AUX_FC = 128, 1024  # section 5
 IMAGE_SIZE = 224  # section 5
 PROBABILITIES = ("softmax", "sigmoid")  # activations of a head that gives them
 MINIMUM_SIZE = 32  # five halvings leave one pixel
@@ -61,6 +60,9 @@ class Variant:
 
     Attributes:
         widths: Filters of each inception module.
+        stem: Filters of the 7x7 convolution and of the 1x1 and the 3x3 that follow it.
+        aux_conv: Filters of the 1x1 convolution of an auxiliary classifier.
+        aux_fc: Units of its fully connected layer.
         reductions: Whether 1x1 convolutions stand before 3x3, before 5x5 and after the pool.
         batch_norm: Whether batch normalisation follows each convolution, in place of its bias
             and of the local response normalisations.
@@ -73,6 +75,9 @@ class Variant:
     """
 
     widths: dict[str, Widths] = field(default_factory=lambda: TABLE_1)
+    stem: tuple[int, int, int] = (64, 64, 192)  # Table 1
+    aux_conv: int = 128  # section 5
+    aux_fc: int = 1024  # section 5
     reductions: bool = True
     batch_norm: bool = False
     gamma: bool = True
@@ -184,6 +189,7 @@ def trunk(image, spec: Variant):
         `(features, taps)`: `(n, height / 32, width / 32, channels)` and a map for each head.
     """
     taps = {}
+    _, reduce3x3, conv3x3 = spec.stem
 
     def inception_row(x, module):
         x = inception(x, spec.widths[module], f"inception_{module}", spec)
@@ -192,24 +198,24 @@ def trunk(image, spec: Variant):
 
     # Shapes are those of a 224 x 224 image under Table 1.
     # fmt: off
-    x = stem(image, spec)                                 # 112 x 112 x   64
-    x = max_pool(x, 3, "pool1_3x3_s2")                    #  56 x  56 x   64
+    x = stem(image, spec)                                       # 112 x 112 x   64
+    x = max_pool(x, 3, "pool1_3x3_s2")                          #  56 x  56 x   64
     x = local_response(x, "pool1_norm1", spec)
-    x = convolution(x, 64, 1, "conv2_3x3_reduce", spec)   #  56 x  56 x   64
-    x = convolution(x, 192, 3, "conv2_3x3", spec)         #  56 x  56 x  192
+    x = convolution(x, reduce3x3, 1, "conv2_3x3_reduce", spec)  #  56 x  56 x   64
+    x = convolution(x, conv3x3, 3, "conv2_3x3", spec)           #  56 x  56 x  192
     x = local_response(x, "conv2_norm2", spec)
-    x = max_pool(x, 3, "pool2_3x3_s2")                    #  28 x  28 x  192
-    x = inception_row(x, "3a")                            #  28 x  28 x  256
-    x = inception_row(x, "3b")                            #  28 x  28 x  480
-    x = max_pool(x, 3, "pool3_3x3_s2")                    #  14 x  14 x  480
-    x = inception_row(x, "4a")                            #  14 x  14 x  512
-    x = inception_row(x, "4b")                            #  14 x  14 x  512
-    x = inception_row(x, "4c")                            #  14 x  14 x  512
-    x = inception_row(x, "4d")                            #  14 x  14 x  528
-    x = inception_row(x, "4e")                            #  14 x  14 x  832
-    x = max_pool(x, spec.pool4, "pool4_3x3_s2")           #   7 x   7 x  832
-    x = inception_row(x, "5a")                            #   7 x   7 x  832
-    x = inception_row(x, "5b")                            #   7 x   7 x 1024
+    x = max_pool(x, 3, "pool2_3x3_s2")                          #  28 x  28 x  192
+    x = inception_row(x, "3a")                                  #  28 x  28 x  256
+    x = inception_row(x, "3b")                                  #  28 x  28 x  480
+    x = max_pool(x, 3, "pool3_3x3_s2")                          #  14 x  14 x  480
+    x = inception_row(x, "4a")                                  #  14 x  14 x  512
+    x = inception_row(x, "4b")                                  #  14 x  14 x  512
+    x = inception_row(x, "4c")                                  #  14 x  14 x  512
+    x = inception_row(x, "4d")                                  #  14 x  14 x  528
+    x = inception_row(x, "4e")                                  #  14 x  14 x  832
+    x = max_pool(x, spec.pool4, "pool4_3x3_s2")                 #   7 x   7 x  832
+    x = inception_row(x, "5a")                                  #   7 x   7 x  832
+    x = inception_row(x, "5b")                                  #   7 x   7 x 1024
     # fmt: on
     return x, {head: taps[module] for head, module in AUX_TAPS.items()}
 
@@ -251,7 +257,7 @@ def stem(image, spec: Variant):
     if spec.stem_padding != "same":
         image = layers.ZeroPadding2D(spec.stem_padding, name="conv1_pad")(image)
         padding = "valid"
-    return convolution(image, 64, 7, "conv1_7x7_s2", spec, strides=2, padding=padding)
+    return convolution(image, spec.stem[0], 7, "conv1_7x7_s2", spec, strides=2, padding=padding)
 
 
 def convolution(x, filters, kernel, name, spec: Variant, strides=1, padding="same"):
@@ -304,9 +310,9 @@ def aux_head(x, classes: int, activation: str | None, dropout: float, name: str,
         x = layers.AdaptiveAveragePooling2D(4, name=f"{name}_pool")(x)
     else:
         x = layers.AveragePooling2D(5, strides=3, padding="valid", name=f"{name}_pool")(x)
-    x = convolution(x, AUX_CONV, 1, f"{name}_conv", spec)
+    x = convolution(x, spec.aux_conv, 1, f"{name}_conv", spec)
     x = layers.Flatten(name=f"{name}_flatten")(x)
-    x = layers.Dense(AUX_FC, name=f"{name}_fc", **_initializers(spec, bias=CONV_BIAS))(x)
+    x = layers.Dense(spec.aux_fc, name=f"{name}_fc", **_initializers(spec, bias=CONV_BIAS))(x)
     x = layers.ReLU(name=f"{name}_fc_relu")(x)
     x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     return classifier(x, classes, activation, name)

@@ -86,12 +86,13 @@ def write_blobs(path, blobs, old_form=False):
     path.write_bytes(net.SerializeToString())
 
 
-def random_blobs(heads=3, classes=1000, seed=0):
-    """Blobs of a whole GoogLeNet, scaled so that activations keep their size."""
+def random_blobs(heads=3, classes=1000, seed=0, share=1):
+    """Blobs of a GoogLeNet with a share of its filters; activations keep their size."""
     generator = np.random.default_rng(seed)
     blobs = {}
 
     def add(name, *shape):
+        shape = [side if side in (1, 3, 5, 7, classes) else side // share for side in shape]
         scale = math.sqrt(2 / math.prod(shape[1:]))
         kernel = (scale * generator.standard_normal(shape)).astype("float32")
         blobs[name] = [kernel, generator.uniform(-0.2, 0.2, shape[0]).astype("float32")]

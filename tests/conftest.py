@@ -3,6 +3,9 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, not one for each core
+    for pool in ("TF_NUM_INTRAOP", "TF_NUM_INTEROP", "OMP_NUM", "OPENBLAS_NUM"):
+        os.environ.setdefault(f"{pool}_THREADS", "1")
 
 import contextlib
 import importlib.util
@@ -15,12 +18,34 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import thin_network
 
 ROOT = Path(__file__).parent.parent
-if importlib.util.find_spec("tensorflow_serving") is None:
-    collect_ignore_glob = ["serving_*.py"]  # parts of the loopback peer
 CLASSES = ("cross", "ring", "star")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read as on Linux")
 SERVED_LABELS = ["n02123045 tabby", "ring", "star", "cross"]
+
+
+# Files whose tests share a costly fixture: one process runs them, as it does those of any file.
+GROUPS = {
+    "finished_run": ("test_report.py", "test_scripts.py"),
+    "serving_folder": ("test_loader.py", "test_serving.py", "test_serving_robustness.py"),
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hands tests out by file or group."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    group_of = {name: group for group, names in GROUPS.items() for name in names}
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return group_of.get(Path(file).name, file)
+
+    return ByFile(config, log)
 
 
 def pytest_runtest_setup(item):
@@ -29,6 +54,16 @@ def pytest_runtest_setup(item):
         for package in mark.args:
             if importlib.util.find_spec(package) is None:
                 pytest.skip(f"{package} is not installed: see requirements-bench.txt, -serving.txt")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def filters(request):
+    """Networks of few filters, unless a module says that it needs the whole ones."""
+    if getattr(request.module, "FULL_WIDTH", False):
+        yield
+    else:
+        with thin_network.installed():
+            yield
 
 
 class Outcome(NamedTuple):
@@ -98,7 +133,8 @@ def miniature_imagenet(tmp_path_factory):
 def finished_run(run_script, image_folder, tmp_path_factory):
     """A run directory after two short epochs on `image_folder`, and what train.py printed."""
     workdir = tmp_path_factory.mktemp("runs") / "pictures"
-    outcome = run_script("train.py", *small_run(image_folder, workdir))
+    with thin_network.installed():
+        outcome = run_script("train.py", *small_run(image_folder, workdir))
     assert outcome.status == 0, outcome.err
     return workdir, outcome
 
@@ -116,8 +152,9 @@ def serving_folder(tmp_path_factory):
     networks = []
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
-        networks.append(GoogLeNet(classes=4, input_shape=(65, 65, 3), aux_heads=False))
-        exporting.export_saved_model(networks[-1], folder, SERVED_LABELS)
+        with thin_network.installed():
+            networks.append(GoogLeNet(classes=4, input_shape=(65, 65, 3), aux_heads=False))
+            exporting.export_saved_model(networks[-1], folder, SERVED_LABELS)
     serving_files.write_serving_files(folder, batching=True)
     return folder, networks
 

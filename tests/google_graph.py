@@ -15,8 +15,8 @@ WIDTHS = INCEPTION | {
 LRN = {"depth_radius": 5, "bias": 2.0, "alpha": 1e-4, "beta": 0.5}
 
 
-def build(seed=0, heads=True, lrn=LRN, padding="SAME"):
-    """A GraphDef of random weights with 1008 outputs a head."""
+def build(seed=0, heads=True, lrn=LRN, padding="SAME", share=1):
+    """A GraphDef of random weights with 1008 outputs a head, and a share of the filters."""
     generator = np.random.default_rng(seed)
     nn = tf.compat.v1.nn
 
@@ -39,13 +39,13 @@ def build(seed=0, heads=True, lrn=LRN, padding="SAME"):
 
     def head(x, number):
         x = nn.avg_pool2d(x, 5, 3, "VALID", name=f"head{number}_pool")
-        x = conv(x, 128, 1, f"head{number}_bottleneck")
-        x = tf.reshape(x, (-1, 2048), name=f"head{number}_bottleneck/reshape")
-        x = linear(x, 1024, f"nn{number}", "pre_relu", nn.relu)
+        x = conv(x, 128 // share, 1, f"head{number}_bottleneck")
+        x = tf.reshape(x, (-1, 2048 // share), name=f"head{number}_bottleneck/reshape")
+        x = linear(x, 1024 // share, f"nn{number}", "pre_relu", nn.relu)
         linear(x, 1008, f"softmax{number}", "pre_activation", nn.softmax)
 
     def module(x, name, widths):
-        one, reduce3, three, reduce5, five, pool = widths
+        one, reduce3, three, reduce5, five, pool = (filters // share for filters in widths)
         pooled = nn.max_pool2d(x, 3, 1, "SAME", name=f"{name}_pool")
         branches = [
             conv(x, one, 1, f"{name}_1x1"),
@@ -57,9 +57,9 @@ def build(seed=0, heads=True, lrn=LRN, padding="SAME"):
 
     with tf.Graph().as_default() as graph:
         x = tf.compat.v1.placeholder(tf.float32, (None, 224, 224, 3), name="input")
-        x = nn.max_pool2d(conv(x, 64, 7, "conv2d0", 2), 3, 2, "SAME", name="maxpool0")
-        x = conv(nn.lrn(x, **lrn, name="localresponsenorm0"), 64, 1, "conv2d1")
-        x = nn.lrn(conv(x, 192, 3, "conv2d2"), **lrn, name="localresponsenorm1")
+        x = nn.max_pool2d(conv(x, 64 // share, 7, "conv2d0", 2), 3, 2, "SAME", name="maxpool0")
+        x = conv(nn.lrn(x, **lrn, name="localresponsenorm0"), 64 // share, 1, "conv2d1")
+        x = nn.lrn(conv(x, 192 // share, 3, "conv2d2"), **lrn, name="localresponsenorm1")
         x = nn.max_pool2d(x, 3, 2, "SAME", name="maxpool1")
         taps = {}
         for name, widths in WIDTHS.items():
@@ -70,7 +70,7 @@ def build(seed=0, heads=True, lrn=LRN, padding="SAME"):
             head(taps["4a"], 0)
             head(taps["4d"], 1)
         x = nn.avg_pool2d(x, 7, 1, "VALID", name="avgpool0")
-        linear(tf.reshape(x, (-1, 1024)), 1008, "softmax2", "pre_activation", nn.softmax)
+        linear(tf.reshape(x, (-1, 1024 // share)), 1008, "softmax2", "pre_activation", nn.softmax)
     return graph.as_graph_def()
 
 

@@ -1,9 +1,7 @@
-"""Sends damaged images through `classify` in a process of its own, so that a crash is seen.
+"""Sends damaged images through `classify`, and prints how many were answered.
 
-    python tests/mutated_images.py serving/googlenet/1 2000
-
-It prints one JSON document: how many were answered, how many refused and in which words, and
-the longest time of one.
+The last line is one JSON document: how many were answered, how many refused and in which words,
+and the longest time of one. It is for a process of its own, so that a crash is seen.
 """
 
 import collections
@@ -82,7 +80,7 @@ def kind_of(message: str) -> str:
     return re.sub(r"\d+", "N", message.partition("\n")[0])[:160]
 
 
-def main(folder: str, count: int):
+def main(folder, count):
     model = SavedModel(folder)
     generator = np.random.default_rng(5)
     sources = originals()
@@ -105,7 +103,3 @@ def main(folder: str, count: int):
         slowest = max(slowest, (time.monotonic() - start, f"{index} {name}"))
     counts = {"answered": answered, "refused": sum(refused.values()), "slowest": slowest}
     print(json.dumps({**counts, "messages": dict(refused.most_common())}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

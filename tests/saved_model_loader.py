@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
 STRING = types_pb2.DT_STRING
 STRING_BYTES = 24  # sizeof(TF_TString)
@@ -44,7 +44,7 @@ class _Buffer(ctypes.Structure):  # TF_Buffer
 def _library() -> ctypes.CDLL:
     """The library with the result type of each function that is used; the default is int."""
     library = ctypes.CDLL(str(Path(tf.__file__).parent / "libtensorflow_cc.so.2"))
-    pointers = """NewStatus NewSessionOptions NewGraph NewBuffer NewBufferFromString
+    pointers = """NewStatus NewSessionOptions NewGraph NewBuffer
         LoadSessionFromSavedModel GraphOperationByName AllocateTensor TensorData
         StringGetDataPointer"""
     for name in pointers.split():
@@ -106,13 +106,12 @@ class SavedModel:
             C.TF_DeleteSessionOptions(options)
         weakref.finalize(self, _close, self._session, self._graph)
 
-    def run(self, signature: str, inputs: dict, timeout: float | None = None) -> dict:
+    def run(self, signature: str, inputs: dict) -> dict:
         """Runs a signature; any number of threads may at once.
 
         Args:
             signature: Key of `signatures`.
             inputs: Arrays by the signature's input names; of strings, arrays of `bytes`.
-            timeout: Seconds after which the session gives up with DEADLINE_EXCEEDED.
 
         Returns:
             Arrays by the signature's output names.
@@ -128,18 +127,16 @@ class SavedModel:
             [self._endpoint(info) for info, _ in feeds],
             input_tensors,
             [self._endpoint(definition.outputs[name]) for name in names],
-            timeout,
         )
         return dict(zip(names, outputs, strict=True))
 
-    def _run(self, feeds, input_tensors, fetches, timeout) -> list[np.ndarray]:
+    def _run(self, feeds, input_tensors, fetches) -> list[np.ndarray]:
         outputs = (ctypes.c_void_p * len(fetches))()
-        options = _run_options(timeout)
         try:
             with _status() as status:
                 C.TF_SessionRun(
                     self._session,
-                    options,
+                    None,
                     (_Output * len(feeds))(*feeds),
                     (ctypes.c_void_p * len(feeds))(*input_tensors),
                     len(feeds),
@@ -155,7 +152,6 @@ class SavedModel:
         finally:
             for tensor in [*input_tensors, *outputs]:
                 C.TF_DeleteTensor(ctypes.c_void_p(tensor))
-            C.TF_DeleteBuffer(options)
 
     def _endpoint(self, info) -> _Output:
         operation, _, index = info.name.rpartition(":")
@@ -168,12 +164,6 @@ def _close(session: ctypes.c_void_p, graph: ctypes.c_void_p):
     with _status() as status:
         C.TF_DeleteSession(session, status)
     C.TF_DeleteGraph(graph)
-
-
-def _run_options(timeout: float | None) -> ctypes.c_void_p:
-    milliseconds = 0 if timeout is None else max(1, int(timeout * 1000))
-    content = config_pb2.RunOptions(timeout_in_ms=milliseconds).SerializeToString()
-    return ctypes.c_void_p(C.TF_NewBufferFromString(content, ctypes.c_size_t(len(content))))
 
 
 def _to_tensor(array: np.ndarray, dtype: int, keep_alive: list) -> int:

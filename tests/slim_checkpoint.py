@@ -36,14 +36,15 @@ def convolutions(module, widths):
     ]
 
 
-def variables(seed=0):
-    """Random variables of a whole network by name."""
+def variables(seed=0, share=1):
+    """Random variables of a network with a share of its filters, by name."""
     generator = np.random.default_rng(seed)
     found = {"global_step": np.int64(7)}
 
     def add(name, kernel, depth, filters):
         scope = f"InceptionV1/{name}"
-        shape = (kernel, kernel, depth, filters)
+        filters = filters // share
+        shape = (kernel, kernel, depth if depth == 3 else depth // share, filters)
         values = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))
         found[f"{scope}/weights"] = values.astype("float32")
         for part, low, high in (("beta", -0.2, 0.2), ("moving_mean", -0.2, 0.2)):
@@ -62,7 +63,7 @@ def variables(seed=0):
             add(name, kernel, given, filters)
         depth = widths[0] + widths[2] + widths[4] + widths[5]
     logits_scope = "InceptionV1/Logits/Conv2d_0c_1x1"
-    found[f"{logits_scope}/weights"] = generator.standard_normal((1, 1, 1024, 1001)) / 32
+    found[f"{logits_scope}/weights"] = generator.standard_normal((1, 1, depth // share, 1001)) / 32
     found[f"{logits_scope}/biases"] = generator.uniform(-0.2, 0.2, 1001)
     return {n: v if n == "global_step" else v.astype("float32") for n, v in found.items()}
 

@@ -4,11 +4,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
+from processes import PATIENCE
 
 from keras_googlenet.googlenet import VARIANTS, GoogLeNet
 
@@ -16,8 +17,10 @@ TOLERANCE = 1e-4  # of logits
 FORWARD = """
 import sys
 import numpy as np
+import thin_network
 from keras_googlenet.googlenet import GoogLeNet
 
+thin_network.install()
 given, results = np.load(sys.argv[1]), {}
 for variant in sys.argv[3:]:
     model = GoogLeNet(
@@ -59,10 +62,10 @@ def test_equals_tensorflow(backend, variants, tensorflow_side, tmp_path):
     given, expected = tensorflow_side
     environment = os.environ | {
         "KERAS_BACKEND": backend,
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
     }
     command = [sys.executable, "-c", FORWARD, given, tmp_path / "logits.npz", *variants]
-    subprocess.run(command, check=True, env=environment, timeout=300)
+    subprocess.run(command, check=True, env=environment, timeout=PATIENCE)
     logits = np.load(tmp_path / "logits.npz")
     for variant in variants:
         scale = max(1.0, np.abs(expected[variant]).max())

@@ -8,6 +8,7 @@ import caffe_reference
 import numpy as np
 import pytest
 import small_weights
+import thin_network
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.weights import convert, slim
@@ -17,7 +18,7 @@ from keras_googlenet.weights.sources import MOST_BYTES
 
 @pytest.fixture(scope="module")
 def blobs():
-    return caffe_reference.random_blobs(heads=3)
+    return caffe_reference.random_blobs(heads=3, share=thin_network.SHARE)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,15 @@ def caffe_file(blobs, tmp_path_factory):
     return path
 
 
-def test_the_account_of_a_conversion(caffe_file, run_script, image_folder, tmp_path):
+def test_the_account_of_a_conversion(blobs, caffe_file, run_script, image_folder, tmp_path):
     photo = image_folder / "val" / "star" / "0.jpg"
     output = tmp_path / "made" / "googlenet.keras"
     outcome = run_script("convert.py", caffe_file, output, "--verify", photo)
     assert outcome.status == 0, outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0] == "Caffe model: variant paper, 1000 classes, 13,378,280 parameters"
-    assert sum("loss1/fc[0]" in line and "2048x1024" in line for line in lines) == 1
+    parameters = sum(array.size for arrays in blobs.values() for array in arrays)
+    assert lines[0] == f"Caffe model: variant paper, 1000 classes, {parameters:,} parameters"
+    assert sum("loss1/fc[0]" in line and "256x128" in line for line in lines) == 1
     kernel = caffe_reference.read_blobs(caffe_file)["conv1/7x7_s2"][0]
     row = next(line for line in lines if "conv1/7x7_s2[0]" in line)
     assert float(row.split()[-1]) == pytest.approx(np.sqrt((kernel**2).sum()), abs=1e-3)
@@ -74,14 +76,14 @@ def changed(blobs, tmp_path, **changes):
         ({"loss3/classifier": None}, r"loss3/classifier\[1\] is missing, the classifier"),
         ({"loss1/conv": None, "loss1/fc": None, "loss1/classifier": None}, "has aux2 only"),
         (
-            {"conv2/3x3": [np.zeros((192, 64, 5, 5), "f"), np.zeros(192, "f")]},
-            r"conv2/3x3\[0\] has the shape \(192, 64, 5, 5\); layer conv2_3x3 needs \(192, 64, 3",
+            {"conv2/3x3": [np.zeros((24, 8, 5, 5), "f"), np.zeros(24, "f")]},
+            r"conv2/3x3\[0\] has the shape \(24, 8, 5, 5\); layer conv2_3x3 needs \(24, 8, 3",
         ),
         (
-            {"conv2/3x3": [np.full((192, 64, 3, 3), np.nan, "f"), np.zeros(192, "f")]},
+            {"conv2/3x3": [np.full((24, 8, 3, 3), np.nan, "f"), np.zeros(24, "f")]},
             r"conv2/3x3\[0\] holds infinities or no numbers",
         ),
-        ({"loss3/classifier": [np.zeros((1, 1024), "f"), np.zeros(1, "f")]}, "has 1 numbers"),
+        ({"loss3/classifier": [np.zeros((1, 128), "f"), np.zeros(1, "f")]}, "has 1 numbers"),
     ],
 )
 def test_what_does_not_fit_is_named(changes, message, blobs, tmp_path):

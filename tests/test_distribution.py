@@ -1,16 +1,16 @@
 """Several replicas and several workers, against one device on the same global batches."""
 
 import json
-import os
+import random
 import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, read_json
+import training_process
+from conftest import read_json
+from processes import Process
 
 from keras_googlenet import GoogLeNet
 from keras_googlenet.errors import UserError
@@ -32,23 +32,12 @@ FLAGS += ["--dropout", "0", "--aux-dropout", "0", "--min-crop-area", "0.99", "--
 FLAGS += ["--learning-rate", "0.01"]
 
 
-def start(devices, data, workdir, *more, config=None):
-    command = [sys.executable, ROOT / "tests" / "replicas.py", str(devices), "--", *FLAGS]
-    command += ["--dataset", data, "--workdir", workdir, *more]
-    environment = os.environ | ({"TF_CONFIG": json.dumps(config)} if config else {})
-    return subprocess.Popen(
-        list(map(str, command)),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == 0, err
-    return out, err
+def start(devices, data, workdir, *more, config=None, network="thin", moment=None):
+    flags = [*FLAGS, "--dataset", data, "--workdir", workdir, *more]
+    output = workdir.with_name(f"{workdir.name}.{random.getrandbits(32)}.txt")
+    environment = {"TF_CONFIG": json.dumps(config)} if config else {}
+    arguments = (training_process.train, flags, network, moment, devices)
+    return Process(*arguments, output=output, environment=environment)
 
 
 def weights(workdir):
@@ -74,15 +63,14 @@ def assert_agree(workdir, single, tolerance):
 @pytest.fixture(scope="module")
 def single(image_folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("single") / "run"
-    finish(start(1, image_folder, workdir, "--strategy", "none"))
+    start(1, image_folder, workdir, "--strategy", "none").finish()
     return workdir
 
 
 @pytest.mark.slow
 def test_two_replicas_agree_with_one_device(single, image_folder, tmp_path):
     process = start(2, image_folder, tmp_path / "run", "--strategy", "mirrored")
-    _, err = finish(process)
-    assert "MirroredStrategy, 2 replicas" in err
+    assert "MirroredStrategy, 2 replicas" in process.finish()
     assert_agree(tmp_path / "run", single, TOLERANCE)
 
 
@@ -102,7 +90,7 @@ def test_batch_normalisation_looks_at_the_whole_batch(image_folder, tmp_path):
         ("two", 2, "mirrored", "0.02"),
     ):
         more = ["--strategy", strategy, *flags, "--learning-rate", rate]
-        finish(start(devices, image_folder, tmp_path / name, *more))
+        start(devices, image_folder, tmp_path / name, *more).finish()
     _, before = statistics_and_weights(tmp_path / "still")
     moving, weights = statistics_and_weights(tmp_path / "one")
     moving_of_two, weights_of_two = statistics_and_weights(tmp_path / "two")
@@ -121,90 +109,85 @@ def free_ports(count):
     return ports
 
 
-def start_workers(data, workdir, *more):
+def as_two_workers(start_one):
+    """Starts two processes, each by its index and its own TF_CONFIG."""
     cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
     return [
-        start(
-            1,
-            data,
-            workdir,
-            *more,
-            config={"cluster": cluster, "task": {"type": "worker", "index": index}},
-        )
+        start_one(index, {"cluster": cluster, "task": {"type": "worker", "index": index}})
         for index in (0, 1)
     ]
 
 
+def start_workers(data, workdir, *more, moments=(None, None), network="thin"):
+    """Starts train.py on two workers; `moments` says which gets a signal, and where."""
+
+    def start_one(index, config):
+        more_of_it = {"config": config, "network": network, "moment": moments[index]}
+        return start(1, data, workdir, *more, **more_of_it)
+
+    return as_two_workers(start_one)
+
+
 @pytest.mark.slow
 def test_two_workers_agree_with_one_device_and_one_writes(single, image_folder, tmp_path):
-    outcomes = [finish(process) for process in start_workers(image_folder, tmp_path / "run")]
-    assert all("MultiWorkerMirroredStrategy, 2 replicas" in err for _, err in outcomes)
-    assert "epoch 2/2" in outcomes[0][1] and "epoch" not in outcomes[1][1]
+    texts = [worker.finish() for worker in start_workers(image_folder, tmp_path / "run")]
+    assert all("MultiWorkerMirroredStrategy, 2 replicas" in text for text in texts)
+    assert "epoch 2/2" in texts[0] and "epoch" not in texts[1]
     assert_agree(tmp_path / "run", single, TOLERANCE)
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_worker_stops_all_and_they_resume(single, image_folder, tmp_path):
-    workers = start_workers(image_folder, tmp_path / "run", "--checkpoint-minutes", "0")
-    while not list((tmp_path / "run" / "checkpoints").glob("*.npz")):
-        assert all(worker.poll() is None for worker in workers)
-    workers[1].terminate()
-    for worker in workers:
-        worker.communicate(timeout=600)
-        assert worker.returncode == 143
-    for process in start_workers(image_folder, tmp_path / "run"):
-        finish(process)
+    moments = (None, ("step", 3, "SIGTERM"))
+    workers = start_workers(image_folder, tmp_path / "run", moments=moments)
+    assert [worker.join() for worker in workers] == [143, 143], [w.text for w in workers]
+    texts = [worker.finish() for worker in start_workers(image_folder, tmp_path / "run")]
+    assert "resumed at epoch 2, step 1" in texts[0]
     assert_agree(tmp_path / "run", single, TOLERANCE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_who_loses_another_worker_asks_to_be_started_again(lost, image_folder, tmp_path):
-    workers = start_workers(image_folder, tmp_path / "run", "--checkpoint-minutes", "0")
-    while not list((tmp_path / "run" / "checkpoints").glob("*.npz")):
-        assert all(worker.poll() is None for worker in workers)
-    workers[lost].kill()
-    _, err = workers[1 - lost].communicate(timeout=600)
-    assert workers[1 - lost].returncode == 138, err
-    assert "error: another worker was lost; start the same command again" in err
-    workers[lost].communicate()
+    moments = [None, None]
+    moments[lost] = ("step", 3, "SIGKILL")
+    workers = start_workers(image_folder, tmp_path / "run", moments=moments, network="small")
+    assert workers[1 - lost].join() == 138, workers[1 - lost].text
+    text = workers[1 - lost].text
+    assert "error: another worker was lost; start the same command again" in text
 
 
-ON_TWO_WORKERS = """
-import sys
-import numpy as np, tensorflow as tf
-strategy = tf.distribute.MultiWorkerMirroredStrategy()
-import keras
-from keras_googlenet.training.distribution import SpreadModel, spread
-Model = {"keras": keras.Model, "ours": SpreadModel}[sys.argv[1]]
-with strategy.scope():
-    image = keras.Input((3,))
-    model = Model(image, keras.layers.Dense(2)(image))
-    model.compile("sgd", "mse")
-    data = tf.data.Dataset.from_tensor_slices((np.ones((8, 3)), np.ones((8, 2))))
-    data = data.batch(2, drop_remainder=True)
-    if sys.argv[1] == "ours":
-        model.build_metrics(data.element_spec)
-        data = spread(strategy, data)
-model.fit(data, epochs=1, steps_per_epoch=4, verbose=0)
-model.evaluate(data, steps=4, verbose=0)
-"""
+def fit_on_two_workers(kind):
+    """`fit` and `evaluate` of Keras' own model, or of ours, as one of two workers."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    model_class = {"keras": keras.Model, "ours": distribution.SpreadModel}[kind]
+    with strategy.scope():
+        image = keras.Input((3,))
+        model = model_class(image, keras.layers.Dense(2)(image))
+        model.compile("sgd", "mse")
+        data = tf.data.Dataset.from_tensor_slices((np.ones((8, 3)), np.ones((8, 2))))
+        data = data.batch(2, drop_remainder=True)
+        if kind == "ours":
+            model.build_metrics(data.element_spec)
+            data = distribution.spread(strategy, data)
+    model.fit(data, epochs=1, steps_per_epoch=4, verbose=0)
+    model.evaluate(data, steps=4, verbose=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "works"), [("keras", False), ("ours", True)])
-def test_fit_on_several_workers_still_needs_the_mend(kind, works):
+def test_fit_on_several_workers_still_needs_the_mend(kind, works, tmp_path):
     """Once Keras' own works, keras #20585 is mended, and most of `SpreadModel` can go."""
-    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
-    processes = []
-    for index in (0, 1):
-        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        environment = os.environ | {"TF_CONFIG": config, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", ON_TWO_WORKERS, kind]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
-    errors = [process.communicate(timeout=300)[1].decode() for process in processes]
-    assert [process.returncode == 0 for process in processes] == [works, works], errors
+
+    def start_one(index, config):
+        environment = {"TF_CONFIG": json.dumps(config)}
+        output = tmp_path / f"{index}.txt"
+        return Process(fit_on_two_workers, kind, output=output, environment=environment)
+
+    workers = as_two_workers(start_one)
+    ends = [worker.join() == 0 for worker in workers]
+    assert ends == [works, works], [worker.text for worker in workers]
 
 
 def test_what_several_devices_cannot_do_is_refused():

@@ -210,7 +210,7 @@ def test_what_is_no_place_for_a_picture(network, run_script, photo, output, tmp_
     ("flags", "sentence"),
     [
         (["--features", "inception_3z_output:1"], "the nearest are inception_3"),
-        (["--features", "inception_3a_output:256"], "has channels 0 to 255"),
+        (["--features", "inception_3a_output:32"], "has channels 0 to 31"),
         (["--features", "inception_3a_output:1", "--size", 16], "--size must be 32 or more"),
         (["--features", "main:1", "--output", "x.xyz"], "--output must be a picture (.png"),
         (["--features", "main:1", "--classes", "star"], "--features takes no --classes"),

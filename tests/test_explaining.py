@@ -57,7 +57,7 @@ def test_equals_a_direct_implementation(model, photographs, inputs, method, form
 
 @SLOW
 def test_score_cam_equals_a_direct_implementation(model, photographs, inputs):
-    layer = "inception_3b_pool_proj_relu"  # 64 channels: all take part
+    layer = "inception_3b_pool_proj_relu"  # few channels: all take part
     ours = explaining.gradcam(model, photographs[:2], 3, layer, "scorecam")
     expected = direct.scorecam(
         model, inputs[:2], 3, layer, lambda cam: direct.stretch_corners(cam, 96)
@@ -196,7 +196,7 @@ def test_the_class_asked_for_is_explained_of_each_head(model, photographs, input
     layer = "inception_3b_output"
     seen = []
     for head in ("main", "aux1", "aux2"):
-        for index in (0, 4):
+        for index in (0, 2):
             ours = explaining.gradcam(model, photographs[:1], index, layer, head=head)
             maps_ = direct.activations_and_gradients(model, inputs[:1], index, layer, head)
             assert_near(ours, stretched(direct.gradcam(*maps_)))

@@ -8,6 +8,7 @@ from keras_googlenet.explaining import circuits, exciting, features, fourier, ro
 from keras_googlenet.googlenet import TABLE_1, GoogLeNet
 from keras_googlenet.imagenet import preprocess_input
 
+FULL_WIDTH = True
 SIZE = 48
 
 

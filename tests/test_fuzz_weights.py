@@ -1,6 +1,7 @@
 """Damaged files of every format: one kind of error, whatever is wrong with them."""
 
 import collections
+import functools
 import random
 
 import caffe_reference
@@ -12,13 +13,15 @@ import small_weights
 import torchvision_peer
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.googlenet import GoogLeNet
 from keras_googlenet.weights import conversion, slim
 from keras_googlenet.weights.checkpoint_process import read_variables
-from keras_googlenet.weights.conversion import convert_file
+from keras_googlenet.weights.conversion import convert_file, read_source
 from keras_googlenet.weights.sources import MOST_BYTES
 
-MUTATIONS = 2000  # of each format
-FEW_MUTATIONS = 100  # of each format, in the tests that everybody runs
+FULL_WIDTH = True
+MUTATIONS = 2000  # of each format, through its reader
+FEW_MUTATIONS = 100  # of each format, through all of `convert`
 WHOLE_MUTATIONS = 25  # of each whole network
 
 
@@ -37,15 +40,27 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(slim, "read_in_a_process", lambda p: read_variables(p, MOST_BYTES))
 
 
-def outcome_of(path):
-    """What `convert_file` says; anything but success and `UserError` goes through to the test."""
+def outcome_of(path, convert_or_read):
+    """What is said to a file; anything but success and `UserError` goes through to the test."""
     try:
-        model = convert_file(path).model
+        arrays = convert_or_read(path)
     except UserError as error:
         assert str(path) in str(error) and len(str(error)) < 2000
         return "refused"
-    assert all(np.isfinite(value).all() for value in model.get_weights())
-    return "converted"
+    for array in arrays:
+        assert array.dtype.kind != "O" and array.nbytes < MOST_BYTES
+    return "taken"
+
+
+def convert_whole(path):
+    weights = convert_file(path).model.get_weights()
+    assert all(np.isfinite(value).all() for value in weights)
+    return weights
+
+
+def read(path):
+    _, contents = read_source(path)
+    return contents.arrays.values()
 
 
 @pytest.fixture
@@ -64,8 +79,8 @@ def check_the_seed(path):
     np.testing.assert_array_equal(bias, small_weights.BIAS)
 
 
-def count_outcomes(path, victim, mutations, damaged):
-    """How conversions of `path` end while `victim`, the file or one of its files, is damaged."""
+def count_outcomes(path, victim, mutations, convert_or_read, damaged):
+    """How files at `path` are taken while `victim`, the file or one of its files, is damaged."""
     content, seen = victim.read_bytes(), collections.Counter()
     for seed in range(mutations):
         mutated = damaged(content, seed)
@@ -73,21 +88,23 @@ def count_outcomes(path, victim, mutations, damaged):
             seen["left alone"] += 1
             continue
         victim.write_bytes(mutated)
-        seen[outcome_of(path)] += 1
+        seen[outcome_of(path, convert_or_read)] += 1
     victim.write_bytes(content)
     print(path.name, dict(seen))
     assert seen["refused"] > mutations / 2
     # few may all meet a checksum; among many some only change a weight
-    assert seen["converted"] > 0 or mutations == FEW_MUTATIONS
+    assert seen["taken"] > 0 or mutations == FEW_MUTATIONS
 
 
-FEW = pytest.param(FEW_MUTATIONS, id="few")
-MANY = pytest.param(MUTATIONS, id="many", marks=pytest.mark.slow)
+FEW = pytest.param(FEW_MUTATIONS, convert_whole, id="few")
+MANY = pytest.param(MUTATIONS, read, id="many", marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("mutations", [FEW, MANY])
+@pytest.mark.parametrize(("mutations", "convert_or_read"), [FEW, MANY])
 @pytest.mark.parametrize("kind", marked(small_weights.WRITERS))
-def test_nothing_but_the_one_error_comes_out(kind, mutations, small_network, tmp_path):
+def test_nothing_but_the_one_error_comes_out(
+    kind, mutations, convert_or_read, small_network, tmp_path
+):
     path = tmp_path / kind
     small_weights.WRITERS[kind](path)
     check_the_seed(path)
@@ -96,16 +113,17 @@ def test_nothing_but_the_one_error_comes_out(kind, mutations, small_network, tmp
         inside = seed % 2 and content.startswith((b"PK", b"\x1f\x8b"))
         return (small_weights.mutate_inside if inside else small_weights.mutate)(content, seed)
 
-    count_outcomes(path, path, mutations, damaged)
+    count_outcomes(path, path, mutations, convert_or_read, damaged)
 
 
-@pytest.mark.parametrize("mutations", [FEW, MANY])
+@pytest.mark.parametrize(("mutations", "convert_or_read"), [FEW, MANY])
 @pytest.mark.parametrize("victim", ["index", "data-00000-of-00001"])
-def test_an_index_and_its_data(victim, mutations, small_network, tmp_path):
+def test_an_index_and_its_data(victim, mutations, convert_or_read, small_network, tmp_path):
     path = tmp_path / "a.ckpt"
     small_weights.slim(path, old_form=False)
     check_the_seed(path)
-    count_outcomes(path, tmp_path / f"a.ckpt.{victim}", mutations, small_weights.mutate)
+    victim = tmp_path / f"a.ckpt.{victim}"
+    count_outcomes(path, victim, mutations, convert_or_read, small_weights.mutate)
 
 
 def whole_torchvision(path):
@@ -125,7 +143,8 @@ LANDMARKS = (b"inception", b"Inception", b"mixed", b"loss", b"softmax")  # near 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", marked(WHOLE))
-def test_whole_networks(kind, tmp_path):
+def test_whole_networks(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion, "GoogLeNet", functools.cache(GoogLeNet))  # filled each time
     original, mutated = tmp_path / "original", tmp_path / "mutated"
     WHOLE[kind](original)
     content = original.read_bytes()
@@ -136,7 +155,7 @@ def test_whole_networks(kind, tmp_path):
         begin, end = max(0, at - 40), at + 60
         damaged = small_weights.mutate(content[begin:end], seed)
         mutated.write_bytes(content[:begin] + damaged + content[end:])
-        seen[outcome_of(mutated)] += 1
+        seen[outcome_of(mutated, convert_whole)] += 1
     print(kind, dict(seen))
     assert seen["refused"] > 0
 

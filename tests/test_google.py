@@ -11,6 +11,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.weights import convert
 
+FULL_WIDTH = True
 TOLERANCE = 1e-3  # of logits
 
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import slim_checkpoint
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, needs_linux
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.weights import archives, convert, torchvision
 from keras_googlenet.weights.checkpoint_process import read_variables
 from keras_googlenet.weights.sources import MOST_BYTES, as_array
 
+FULL_WIDTH = True
 GIB = 2**30
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read as on Linux")
 
 MEASURE = """
 import re, resource, sys
@@ -52,6 +52,7 @@ def measure(files):
 
 
 @needs_linux
+@pytest.mark.slow
 def test_hostile_files_stay_below_one_gib(tmp_path):
     wanted = hostile_weights.write_all(tmp_path)
     files = [tmp_path / name for name in wanted]

@@ -1,5 +1,6 @@
 """A run that is killed ends as the one that is not, to the bit."""
 
+import json
 import random
 import signal
 import subprocess
@@ -8,25 +9,22 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, read_json
+import training_process
+from conftest import read_json
+from processes import PATIENCE, Process
 
 pytestmark = pytest.mark.slow
 MEASURED = {"seconds", "images_per_second"}  # these two depend on the clock
 FLAGS = ["--recipe", "modern", "--image-size", "65", "--batch-size", "4", "--epochs", "2"]
 FLAGS += ["--warmup-epochs", "0.5", "--deterministic"]  # dropout, average, smoothing: modern's
+FLAGS += ["--checkpoint-minutes", "0.001"]
 KILLS, SEED = 25, 20
 
 
-def command(data, workdir, *moment, network="small"):
-    moment = moment or ("never", 0, "SIGKILL")
-    flags = [*FLAGS, *data, "--workdir", workdir, "--checkpoint-minutes", "0.001"]
-    words = [sys.executable, ROOT / "tests" / "killed_run.py", network, *moment, "--", *flags]
-    return list(map(str, words))
-
-
-def run(words):
-    done = subprocess.run(words, capture_output=True, text=True, timeout=900)
-    return done.returncode, done.stderr + done.stdout
+def start(data, workdir, moment=None):
+    flags = [*FLAGS, *data, "--workdir", workdir]
+    output = workdir.with_name(f"{workdir.name}.{random.getrandbits(32)}.txt")
+    return Process(training_process.train, flags, "small", moment, output=output)
 
 
 def final_state(workdir):
@@ -49,10 +47,9 @@ def assert_same(workdir, whole):
     assert history.count("epoch,") == 1 and len(history.splitlines()) == 3
 
 
-def whole(data, root, network):
-    status, text = run(command(data, root / "run", network=network))
-    assert status == 0, text
-    return final_state(root / "run")
+def whole(data, workdir):
+    start(data, workdir).finish()
+    return final_state(workdir)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def folder(image_folder):
 
 @pytest.fixture(scope="module")
 def whole_run(folder, tmp_path_factory):
-    return whole(folder, tmp_path_factory.mktemp("whole"), "small")
+    return whole(folder, tmp_path_factory.mktemp("whole") / "run")
 
 
 MOMENTS = [
@@ -80,12 +77,15 @@ MOMENTS = [
 ]
 
 
-def kill_and_resume(data, workdir, moment, expected, network="small"):
-    status, text = run(command(data, workdir, *moment, network=network))
-    assert status == (143 if moment[2] == "SIGTERM" else -signal.SIGKILL), text
+def status_of(moment):
+    return 143 if moment[2] == "SIGTERM" else -signal.SIGKILL
+
+
+def kill_and_resume(data, workdir, moment, expected):
+    process = start(data, workdir, moment)
+    assert process.join() == status_of(moment), process.text
     assert not (workdir / "metrics.json").exists()
-    status, text = run(command(data, workdir, network=network))
-    assert status == 0 and "resumed at epoch" in text, text
+    assert "resumed at epoch" in start(data, workdir).finish()
     assert_same(workdir, expected)
 
 
@@ -94,25 +94,38 @@ def test_a_killed_run_ends_like_a_whole_one(moment, whole_run, folder, tmp_path)
     kill_and_resume(folder, tmp_path / "run", moment, whole_run)
 
 
-@pytest.mark.parametrize("moment", [("step", 4, "SIGKILL"), ("validation", 2, "SIGTERM")])
-def test_so_does_googlenet(moment, folder, tmp_path):
-    expected = whole(folder, tmp_path, "googlenet")
-    kill_and_resume(folder, tmp_path / "killed", moment, expected, "googlenet")
-
-
 def test_so_does_a_run_on_prepared_records(miniature_imagenet, tmp_path):
     """The order of a TFDS split is found again in the middle of an epoch."""
     data = ["--dataset", "imagenet2012", "--data-dir", miniature_imagenet]
-    expected = whole(data, tmp_path, "small")
+    expected = whole(data, tmp_path / "whole")
     kill_and_resume(data, tmp_path / "killed", ("step", 9, "SIGKILL"), expected)
+
+
+def test_so_does_googlenet_in_processes_that_share_nothing(folder, tmp_path):
+    """The network that people train, and three processes whose memory is laid out by itself."""
+
+    def run(name, moment=None):
+        flags = [*FLAGS, *folder, "--workdir", tmp_path / name]
+        arguments = {"flags": list(map(str, flags)), "network": "whole", "moment": moment}
+        command = [sys.executable, training_process.__file__, json.dumps(arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        return done.returncode, done.stderr
+
+    status, text = run("whole")
+    assert status == 0, text
+    moment = ("step", 4, "SIGKILL")
+    status, text = run("killed", moment)
+    assert status == status_of(moment), text
+    status, text = run("killed")
+    assert status == 0 and "resumed at epoch" in text, text
+    assert_same(tmp_path / "killed", final_state(tmp_path / "whole"))
 
 
 def test_killed_twice_in_a_row(whole_run, folder, tmp_path):
     for count in (3, 2):
-        status, text = run(command(folder, tmp_path / "run", "step", count, "SIGKILL"))
-        assert status == -signal.SIGKILL, text
-    status, text = run(command(folder, tmp_path / "run"))
-    assert status == 0 and "resumed at epoch 1" in text, text
+        process = start(folder, tmp_path / "run", ("step", count, "SIGKILL"))
+        assert process.join() == -signal.SIGKILL, process.text
+    assert "resumed at epoch 1" in start(folder, tmp_path / "run").finish()
     assert_same(tmp_path / "run", whole_run)
 
 
@@ -120,31 +133,27 @@ def test_killed_25_times_at_random_moments(whole_run, folder, tmp_path):
     """Each process may live as long as the last whole one took, and is killed by either signal."""
     chance, ended, places = random.Random(SEED), 0, []
     began = time.monotonic()
-    whole(folder, tmp_path / "timed", "small")
+    whole(folder, tmp_path / "timed")
     seconds = time.monotonic() - began
     while len(places) < KILLS:
         workdir = tmp_path / f"run{ended}"
         began = time.monotonic()
-        process = subprocess.Popen(
-            command(folder, workdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
-            _, text = process.communicate(timeout=chance.uniform(0, seconds))
-        except subprocess.TimeoutExpired:
+        process = start(folder, workdir)
+        status = process.join(chance.uniform(0, seconds))
+        if status is None:
             number = chance.choice((signal.SIGKILL, signal.SIGTERM))
-            process.send_signal(number)
-            _, text = process.communicate()
+            process.kill(number)
+            status = process.join()
             # Before Python has put its handler in place, SIGTERM kills like the other one.
             stopped = {-number, 143} if number == signal.SIGTERM else {-number}
-            assert process.returncode in {*stopped, 0}, text.decode()
+            assert status in {*stopped, 0}, process.text
             places.append(newest_checkpoint(workdir))
         else:
-            assert process.returncode == 0, text.decode()
-        if process.returncode == 0:  # it ended by itself: begin another one
+            assert status == 0, process.text
+        if status == 0:  # it ended by itself: begin another one
             assert_same(workdir, whole_run)
             seconds, ended = time.monotonic() - began, ended + 1
-    status, text = run(command(folder, workdir := tmp_path / f"run{ended}"))
-    assert status == 0, text
+    start(folder, workdir := tmp_path / f"run{ended}").finish()
     assert_same(workdir, whole_run)
     training = [place for place in places if place]
     assert len(set(training)) >= 3, places  # not all died before the first step

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import saved_model_loader
 import tensorflow as tf
 from conftest import SERVED_LABELS
 from PIL import Image
@@ -88,18 +87,6 @@ def test_a_bad_picture_is_an_error_with_a_message(served, photographs):
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
-def test_the_session_gives_up_after_its_time(served, photographs):
-    pictures = np.array([encoded(photographs[0], size=(2000, 2000))] * 4, object)
-    with pytest.raises(LoaderError) as caught:
-        served.run("classify", {"image_bytes": pictures}, timeout=0.002)
-    assert caught.value.code == "DEADLINE_EXCEEDED"
-
-
-def test_no_such_folder(tmp_path):
-    with pytest.raises(LoaderError, match="Could not find SavedModel"):
-        SavedModel(tmp_path / "9")
-
-
 @pytest.mark.peers("openvino")
 def test_openvino_reads_the_saved_model_by_itself(serving_folder, network, photographs):
     import openvino
@@ -109,13 +96,3 @@ def test_openvino_reads_the_saved_model_by_itself(serving_folder, network, photo
     images = photographs[:, :65, :65]
     want = network.predict_on_batch(preprocess_input(images, "paper"))
     np.testing.assert_allclose(compiled({"image": images})["probabilities"], want, atol=TOLERANCE)
-
-
-def test_strings_of_every_length_cross_the_interface():
-    """Short ones lie inside TF_TString, long ones behind a pointer."""
-    texts = np.array([[b"", b"a" * 22], [b"b" * 23, bytes(range(256)) * 20]], object)
-    keep_alive = []
-    tensor = saved_model_loader._to_tensor(texts, saved_model_loader.STRING, keep_alive)
-    pointer = saved_model_loader.ctypes.c_void_p(tensor)
-    assert saved_model_loader._to_array(pointer).tolist() == texts.tolist()
-    saved_model_loader.C.TF_DeleteTensor(pointer)

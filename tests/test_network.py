@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 
@@ -54,11 +53,3 @@ def test_metrics_are_means_of_plain_cross_entropy_weighted_as_in_the_paper():
     named = network.exact_metrics(logs)
     assert named["aux1_loss"] == 3 and named["loss"] == pytest.approx(2 + 0.3 * 3 + 0.3 * 4)
     assert len(named) == 10 and named["aux2_top5"] == 1
-
-
-def test_batch_norm_looks_at_all_replicas_where_it_is_told_to():
-    model = GoogLeNet(classes=3, input_shape=SIZE, variant="batchnorm")
-    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    for synchronized in (True, False):
-        network.synchronize_batch_norm(model, synchronized)
-        assert {layer.synchronized for layer in norms} == {synchronized}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.training.optimizers import make_schedule
 from keras_googlenet.training.recipe import RECIPES, Recipe, add_recipe_flags, recipe_from_flags
 
 
@@ -79,17 +80,40 @@ def test_a_warm_up_must_end():
     assert Recipe(epochs=2, schedule="power").warmup_epochs == 2  # which has none
 
 
-def test_the_published_recipes():
-    paper, quick = RECIPES["paper"], RECIPES["bvlc-quick"]
-    assert (paper.momentum, paper.step_factor, paper.step_epochs, paper.aux_dropout) == (
-        0.9,
-        0.96,
-        8,
-        0.7,
-    )  # sections 5 and 6
-    assert paper.variant == "paper" and paper.random_interpolation and paper.distort_colours
-    assert quick.scaled_learning_rate == pytest.approx(0.01) and quick.batch_size == 32
-    assert (quick.power, quick.epochs, quick.weight_decay) == (0.5, 60, 2e-4)  # quick_solver
+def test_the_papers_recipe_has_what_the_paper_prints():
+    recipe = dataclasses.asdict(RECIPES["paper"])
+    sections_5_and_6 = {"variant": "paper", "momentum": 0.9, "dropout": 0.4, "aux_dropout": 0.7}
+    sections_5_and_6 |= {"min_crop_area": 0.08, "random_interpolation": True}
+    sections_5_and_6 |= {"distort_colours": True, "step_factor": 0.96, "step_epochs": 8}
+    assert sections_5_and_6.items() <= recipe.items()
+
+
+# What BVLC/caffe publishes: models/bvlc_googlenet/quick_solver.prototxt, and the batch and the
+# auxiliary dropout of its train_val.prototxt.
+SOLVER = """
+base_lr: 0.01
+lr_policy: "poly"
+power: 0.5
+max_iter: 2400000
+momentum: 0.9
+weight_decay: 0.0002
+"""
+TRAINING_BATCH, AUX_DROPOUT = 32, 0.7
+IMAGENET = 1_281_167  # training images of ILSVRC 2012
+
+
+def test_bvlcs_recipe_trains_as_its_solver_says():
+    solver = dict(line.split(": ") for line in SOLVER.split("\n") if line)
+    recipe, steps_per_epoch = RECIPES["bvlc-quick"], IMAGENET / TRAINING_BATCH
+    assert (recipe.batch_size, recipe.aux_dropout) == (TRAINING_BATCH, AUX_DROPOUT)
+    assert recipe.epochs == round(float(solver["max_iter"]) / steps_per_epoch)
+    assert recipe.momentum == float(solver["momentum"]) and not recipe.nesterov
+    assert recipe.weight_decay == float(solver["weight_decay"])
+    schedule = make_schedule(recipe, round(steps_per_epoch))
+    for share in (0, 0.25, 0.75):  # Caffe's "poly": base_lr * (1 - iteration / max_iter) ** power
+        iteration = share * recipe.epochs * round(steps_per_epoch)
+        rate = float(solver["base_lr"]) * (1 - share) ** float(solver["power"])
+        assert float(schedule(iteration)) == pytest.approx(rate, rel=1e-5)
 
 
 def test_randaugment_cannot_be_repeated():

@@ -3,15 +3,17 @@
 import csv
 import errno
 import json
+import math
 import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import read_json, small_run
-from killed_run import small_network
 from PIL import Image
+from training_process import small_network
 
+from keras_googlenet.googlenet import HEADS
 from keras_googlenet.training import checkpoints, trainer
 from keras_googlenet.training.run import Run
 
@@ -34,6 +36,25 @@ def pictures(tmp_path):
                 pixels = generator.integers(0, 256, (20, 20, 3), "uint8")
                 Image.fromarray(pixels).save(folder / f"{number:02}.png")
     return tmp_path / "pictures"
+
+
+def test_every_head_learns(run_script, tmp_path):
+    """GoogLeNet on three colours: a head without gradient, or with wrong labels, stays at ln(3)."""
+    colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+    for split, count in (("train", 56), ("val", 8)):
+        for name, colour in colours.items():
+            folder = tmp_path / "colours" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (65, 65), colour).save(folder / f"{number}.png")
+    flags = small_run(tmp_path / "colours", tmp_path / "run")
+    outcome = run_script("train.py", *flags, "--learning-rate", 0.1)
+    assert outcome.status == 0, outcome.err
+    with open(tmp_path / "run" / "history.csv") as file:
+        _, last = csv.DictReader(file)
+    for head in HEADS:
+        assert float(last[f"{head}_loss"]) < 0.3 * math.log(3), head
+        assert float(last[f"val_{head}_accuracy"]) == 1, head
 
 
 def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, monkeypatch):

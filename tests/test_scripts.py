@@ -270,14 +270,6 @@ def test_a_path_below_a_file_is_one_sentence(finished_run, run_script, photo, tm
         assert outcome.err.count("error:") == 1
 
 
-def test_tensorflow_has_no_gpu_here_or_uses_it():
-    from keras_googlenet.training import distribution
-
-    gpus = tf.config.list_physical_devices("GPU")
-    line = distribution.describe_devices(distribution.choose_strategy())
-    assert ("CPU" in line) == (not gpus)
-
-
 def test_an_idle_gpu_is_named_once(monkeypatch, capsys):
     from keras_googlenet.training import distribution
 

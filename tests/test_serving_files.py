@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -62,13 +64,19 @@ def test_compose_file(tmp_path, name):
     assert flags["enable_batching"] == "true"
 
 
+def read_config(file):
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    config = model_server_config_pb2.ModelServerConfig()
+    (model,) = text_format.Parse(file.read_text(), config).model_config_list.config
+    return model
+
+
 @PEERS
 def test_models_config_is_the_official_proto(tmp_path):
-    import serving_core
-
     write_serving_files(tmp_path / "my net")
-    config = serving_core.read_config(tmp_path / "my net" / "models.config")
-    (model,) = config.model_config_list.config
+    model = read_config(tmp_path / "my net" / "models.config")
     assert (model.name, model.base_path) == ("my_net", "/models/my_net")
     assert model.model_platform == "tensorflow"
     assert model.model_version_policy.latest.num_versions == 2
@@ -76,23 +84,31 @@ def test_models_config_is_the_official_proto(tmp_path):
 
 @PEERS
 def test_the_commented_lines_of_models_config_are_valid_too(tmp_path):
-    import serving_core
-
     write_serving_files(tmp_path / "net")
     file = tmp_path / "net" / "models.config"
     lines = [line for line in file.read_text().splitlines() if "latest" not in line]
     file.write_text("\n".join(line.replace("#   ", "") for line in lines))
-    (model,) = serving_core.read_config(file).model_config_list.config
+    model = read_config(file)
     assert list(model.model_version_policy.specific.versions) == [1, 2]
     assert dict(model.version_labels) == {"stable": 1, "canary": 2}
 
 
-@PEERS
-def test_batching_parameters_are_the_official_proto(tmp_path):
-    import serving_core
+# tensorflow_serving/servables/tensorflow/session_bundle_config.proto, BatchingParameters: those of
+# its fields that are a google.protobuf.Int64Value; the published package leaves the file out.
+BATCHING_PARAMETERS = {
+    "max_batch_size",
+    "batch_timeout_micros",
+    "max_enqueued_batches",
+    "num_batch_threads",
+}
 
+
+def test_batching_parameters_have_the_form_of_the_servers_text_proto(tmp_path):
     write_serving_files(tmp_path / "net", batching=True)
-    parameters = serving_core.read_batching(tmp_path / "net" / "batching_parameters.txt")
-    assert parameters.max_batch_size.value == 32
-    assert parameters.batch_timeout_micros.value == 5000
-    assert parameters.num_batch_threads.value >= 1
+    text = (tmp_path / "net" / "batching_parameters.txt").read_text()
+    settings = [line.partition("#")[0].strip() for line in text.splitlines()]
+    found = [re.fullmatch(r"(\w+) \{ value: (\d+) \}", line) for line in settings if line]
+    parameters = {match[1]: int(match[2]) for match in found}
+    assert set(parameters) <= BATCHING_PARAMETERS and len(parameters) == len(found)
+    assert parameters["max_batch_size"] == 32 and parameters["batch_timeout_micros"] == 5000
+    assert parameters["num_batch_threads"] >= 1

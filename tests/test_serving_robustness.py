@@ -1,59 +1,69 @@
-"""What a server meets in the field: damaged pictures, and many clients for a long time."""
+"""What a server meets in the field, in the C++ loader: damaged pictures, and many clients."""
 
 import io
 import json
-import os
-import statistics
-import subprocess
-import sys
-import threading
-import time
-import urllib.request
 
+import mutated_images
 import pytest
-from conftest import ROOT
+from conftest import needs_linux
 from PIL import Image
+from processes import Process
 
-from keras_googlenet import serving
-
-DAMAGED = 2000
-CLIENTS = 16
-SECONDS = 60
-WARM_UP = 15  # seconds in which memory may grow: pools of threads, arenas, caches
+DAMAGED, FEW_DAMAGED = 2000, 200
+CLIENTS, ROUNDS = 16, 60  # each asks for its picture so often
 TOLERANCE = 1e-5  # of a probability, whoever else is asking
-GROWTH = 16  # MiB a minute, where the pictures of a minute are some 60 MiB decoded
-
-TESTS = ROOT / "tests"
+GROWTH = 16  # MiB in the last two thirds of the rounds, whose pictures are some 70 MiB decoded
 
 
-@pytest.mark.slow
-def test_damaged_pictures_get_an_answer_or_one_error(serving_folder):
-    command = [sys.executable, TESTS / "mutated_images.py", serving_folder[0] / "1", str(DAMAGED)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-2000:]  # its last line names the picture
-    counts = json.loads(done.stdout)
+@pytest.mark.parametrize(
+    "count", [FEW_DAMAGED, pytest.param(DAMAGED, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_damaged_pictures_get_an_answer_or_one_error(count, serving_folder, tmp_path):
+    """In a process of its own, so that a crash is seen; its last line then names the picture."""
+    version, output = serving_folder[0] / "1", tmp_path / "output.txt"
+    text = Process(mutated_images.main, version, count, output=output).finish()
+    counts = json.loads(text.splitlines()[-1])
     print(json.dumps(counts, indent=1))
-    assert counts["answered"] + counts["refused"] == DAMAGED
-    assert counts["answered"] > DAMAGED / 20 and counts["refused"] > DAMAGED / 4
+    assert counts["answered"] + counts["refused"] == count
     assert counts["slowest"][0] < 60
+    assert counts["answered"] > count / 20 and counts["refused"] > count / 4
 
 
-@pytest.fixture
-def peer_process(serving_folder):
-    """The loopback peer in a process of its own, whose memory can be measured."""
-    command = [sys.executable, TESTS / "serving_peer.py", serving_folder[0]]
-    flags = ["--rest-port", "0", "--grpc-port", "0"]
-    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True)
-    try:
-        yield process.pid, json.loads(process.stdout.readline())
-    finally:
-        process.terminate()
-        process.wait(30)
+def ask_at_once(folder, pictures):
+    """Many threads ask one session; prints what was wrong and MiB of memory on the way."""
+    import threading
+
+    import numpy as np
+    from saved_model_loader import SavedModel
+
+    model, wrong, memory = SavedModel(folder), [], []
+
+    def scores_of(picture):
+        return model.run("classify", {"image_bytes": np.array([picture], object)})["scores"]
+
+    alone = [scores_of(picture) for picture in pictures]
+    apart = float(np.abs(alone[0] - alone[1]).max())
+    meeting = threading.Barrier(CLIENTS, lambda: memory.append(memory_of_this_process()))
+
+    def ask(index):
+        picture, expected = (part[index % len(pictures)] for part in (pictures, alone))
+        for round_ in range(ROUNDS):
+            wrong.append(float(np.abs(scores_of(picture) - expected).max()))
+            if round_ % 20 == 19:
+                meeting.wait()
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    answers = {"count": len(wrong), "largest error": max(wrong), "apart": apart}
+    print(json.dumps(answers | {"memory": memory}))
 
 
-def memory_of(pid) -> float:
+def memory_of_this_process() -> float:
     """MiB that a process holds and no file can give back: libraries come and go."""
-    with open(f"/proc/{pid}/status") as file:
+    with open("/proc/self/status") as file:
         (line,) = (line for line in file if line.startswith("RssAnon"))
     return int(line.split()[1]) / 1024
 
@@ -64,50 +74,14 @@ def jpeg(photograph) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.slow
-@pytest.mark.peers("grpc", "tensorflow_serving")
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
-def test_many_clients_for_a_minute(peer_process, photographs):
-    pid, addresses = peer_process
+@needs_linux
+def test_many_clients_get_what_each_gets_alone(serving_folder, photographs, tmp_path):
     pictures = [jpeg(photograph) for photograph in photographs]
-    answers, errors, stop = [0] * CLIENTS, [], threading.Event()
-
-    def client(index):
-        address = addresses["rest" if index // 4 % 2 else "grpc"]
-        classify = serving.connect(serving.ServedModel(address, "googlenet", None, 60))
-        return lambda number: {found.name: found.score for found in classify(pictures[number])}
-
-    alone = [client(0)(number) for number in range(len(pictures))]
-    assert all(len(scores) == 4 for scores in alone)
-    assert alone[0] != pytest.approx(alone[1], abs=10 * TOLERANCE), "a mix-up would not be seen"
-
-    def ask(index):
-        scores_of, number = client(index), index % len(pictures)
-        while not stop.is_set() and not errors:
-            try:
-                assert scores_of(number) == pytest.approx(alone[number], abs=TOLERANCE)
-                answers[index] += 1
-            except Exception as error:
-                errors.append(error)
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    time.sleep(WARM_UP)
-    memory, start = [], time.monotonic()
-    while time.monotonic() - start < SECONDS and not errors:
-        time.sleep(0.5)
-        memory.append((time.monotonic() - start, memory_of(pid)))
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    slope = statistics.linear_regression(*zip(*memory, strict=True)).slope * 60
-    print(
-        f"{sum(answers)} answers, {min(answers)} of the slowest client; "
-        f"{memory[0][1]:.0f} MiB at first, {memory[-1][1]:.0f} at last, {slope:+.1f} a minute"
-    )
-    with urllib.request.urlopen(f"{addresses['rest']}/v1/models/googlenet") as response:
-        assert response.status == 200
-    assert min(answers) > 0
-    assert slope < GROWTH
+    process = Process(ask_at_once, serving_folder[0] / "1", pictures, output=tmp_path / "text")
+    found = json.loads(process.finish().splitlines()[-1])
+    print(found)
+    assert found["count"] == CLIENTS * ROUNDS
+    assert found["apart"] > 10 * TOLERANCE, "a mix-up would not be seen"
+    assert found["largest error"] < TOLERANCE
+    first, *_, last = found["memory"]  # pools of threads, arenas and caches have grown by then
+    assert len(found["memory"]) == 3 and last - first < GROWTH

@@ -13,6 +13,7 @@ from keras_googlenet.weights.checkpoint_process import read_variables
 from keras_googlenet.weights.conversion import convert_file
 from keras_googlenet.weights.sources import MOST_BYTES
 
+FULL_WIDTH = True
 TOLERANCE = 1e-3  # of logits
 
 

@@ -12,6 +12,7 @@ from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.weights import convert
 from keras_googlenet.weights.conversion import convert_file
 
+FULL_WIDTH = True
 TOLERANCE = 1e-4  # of logits
 pytestmark = pytest.mark.peers("torch", "torchvision")
 

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 from conftest import small_run
-from killed_run import small_network
+from training_process import small_network
 
 from keras_googlenet import models
 from keras_googlenet.training import rundir, trainer

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import AUX_CONV
+from keras_googlenet.googlenet import VARIANTS
 from keras_googlenet.weights.sources import Contents, Source
 
 LRN_ARGUMENTS = ("depth_radius", "bias", "alpha", "beta")
@@ -109,7 +109,7 @@ def turned(array: np.ndarray, name: str, layer: str, weight, source: Source) -> 
     if not np.isfinite(array).all():
         raise UserError(f"{name} holds infinities or no numbers at all; the file is damaged.")
     if turn:
-        array = _channels_last(array, layer)
+        array = _channels_last(array, layer, VARIANTS[source.variant].aux_conv)
     if source.bgr and layer == "conv1_7x7_s2" and weight.name == "kernel":
         array = array[:, :, ::-1]
     return array
@@ -120,14 +120,14 @@ def _channels_first(shape) -> tuple[int, ...]:
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape)[::-1]
 
 
-def _channels_last(array: np.ndarray, layer: str) -> np.ndarray:
+def _channels_last(array: np.ndarray, layer: str, aux_channels: int) -> np.ndarray:
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
     if not layer.endswith("_fc"):
         return array.T
     # The auxiliary FC reads a flattened map: (channel, y, x) there, (y, x, channel) here.
-    side = math.isqrt(array.shape[1] // AUX_CONV)
-    maps = array.reshape(-1, AUX_CONV, side, side)
+    side = math.isqrt(array.shape[1] // aux_channels)
+    maps = array.reshape(-1, aux_channels, side, side)
     return maps.transpose(2, 3, 1, 0).reshape(array.shape[1], -1)
 
 

@@ -1,9 +1,9 @@
-"""Runs train.py and kills it: `killed_run.py NETWORK MOMENT COUNT SIGNAL -- flags of train.py`.
+"""train.py in a process of its own: on several devices, with a small network, killed on its way.
 
-NETWORK is "googlenet", or "small" for one of its shape that is quickly built. MOMENT is where the
-COUNT-th passage sends SIGNAL to this very process; "never" leaves it alone.
+`python tests/training_process.py JSON`, the arguments of `train` by name, begins from nothing.
 """
 
+import json
 import os
 import runpy
 import signal
@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
 MOMENTS = {
     "step": "run.Run.on_train_batch_end",  # in the middle of an epoch, between two steps
@@ -24,33 +23,55 @@ MOMENTS = {
 }
 
 
-def main():
-    network, moment, count, name, _, *flags = sys.argv[1:]
-    passages = iter(range(1, 1_000_000))
+def train(flags, network="thin", moment=None, devices=1):
+    """Runs train.py.
 
-    def pass_by():
-        if next(passages) == int(count):
-            os.kill(os.getpid(), signal.Signals[name])
-
-    if moment != "never":
-        install(moment, pass_by)
+    Args:
+        flags: Its command line.
+        network: "small", one of GoogLeNet's shape that is quickly built; "thin", GoogLeNet with
+            few filters; or "whole".
+        moment: Key of `MOMENTS`, the number of the passage there, and the name of the signal that
+            this process then sends to itself.
+        devices: How many logical ones the processor is divided into.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if devices > 1:
+        _divide_processor(devices)
+    if moment:
+        _send_signal_at(*moment)
     if network == "small":
         from keras_googlenet.training import trainer
 
         trainer.build_network = small_network
-    sys.argv = ["train.py", *flags]
+    elif network == "thin":
+        import thin_network
+
+        thin_network.install()
+    sys.argv = ["train.py", *map(str, flags)]
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
-def install(moment, pass_by):
+def _divide_processor(devices):
+    import tensorflow as tf
+
+    (processor,) = tf.config.list_physical_devices("CPU")
+    logical = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+    tf.config.set_logical_device_configuration(processor, logical)
+
+
+def _send_signal_at(place, count, name):
     from keras_googlenet.training import checkpoints, run, rundir, trainer
 
     modules = {"run": run, "rundir": rundir, "checkpoints": checkpoints, "trainer": trainer}
-    *path, name = MOMENTS[moment].split(".")
-    owner = modules[path[0]]
-    for part in path[1:]:
+    first, *path, attribute = MOMENTS[place].split(".")
+    owner = modules[first]
+    for part in path:
         owner = getattr(owner, part)
-    original = getattr(owner, name)
+    original, passages = getattr(owner, attribute), iter(range(1, 1_000_000))
+
+    def pass_by():
+        if next(passages) == count:
+            os.kill(os.getpid(), signal.Signals[name])
 
     def passing(*arguments, **keywords):
         pass_by()
@@ -64,7 +85,7 @@ def install(moment, pass_by):
         file.truncate()
         return original(file, **arrays)
 
-    setattr(owner, name, half if moment == "writing" else passing)
+    setattr(owner, attribute, half if place == "writing" else passing)
 
 
 def small_network(recipe, classes, weights, say):
@@ -85,4 +106,5 @@ def small_network(recipe, classes, weights, say):
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(ROOT))
+    train(**json.loads(sys.argv[1]))
