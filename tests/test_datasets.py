@@ -18,13 +18,11 @@ def flags(miniature_imagenet, workdir, *more):
 
 
 @pytest.mark.slow
-def test_imagenet_is_built_trained_resumed_and_evaluated(miniature_imagenet, run_script, tmp_path):
+def test_imagenet_is_built_trained_and_evaluated(miniature_imagenet, run_script, tmp_path):
     workdir = tmp_path / "run"
     outcome = run_script("train.py", *flags(miniature_imagenet, workdir))
     assert outcome.status == 0, outcome.err
     assert len((workdir / "labels.txt").read_text().splitlines()) == 1000
-    outcome = run_script("train.py", *flags(miniature_imagenet, workdir), "--epochs", 2)
-    assert outcome.status == 0 and "resumed at epoch 2, step 0" in outcome.err
     outcome = run_script("evaluate.py", workdir, "--json")
     assert outcome.status == 0, outcome.err
     result, metrics = json.loads(outcome.out), read_json(workdir / "metrics.json")

@@ -54,6 +54,7 @@ def train(flags, network="thin", moment=None, devices=1):
 def _divide_processor(devices):
     import tensorflow as tf
 
+    os.environ.pop("TF_NUM_INTEROP_THREADS", None)  # devices on one thread wait for each other
     (processor,) = tf.config.list_physical_devices("CPU")
     logical = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
     tf.config.set_logical_device_configuration(processor, logical)
@@ -99,7 +100,8 @@ def small_network(recipe, classes, weights, say):
     x = keras.layers.BatchNormalization(name="bn")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.ops.relu(x))
     outputs = []
-    for head, rate in (("main", recipe.dropout), ("aux1", 0.5), ("aux2", 0.5)):
+    rates = (recipe.dropout, recipe.aux_dropout, recipe.aux_dropout)
+    for head, rate in zip(("main", "aux1", "aux2"), rates, strict=True):
         y = keras.layers.Dropout(rate, name=f"{head}_dropout")(x)
         outputs.append(keras.layers.Dense(classes, activation="softmax", name=head)(y))
     return SpreadModel(image, outputs)
