@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from training_process import small_network
 
 from keras_googlenet import GoogLeNet
 from keras_googlenet.errors import UserError
@@ -53,3 +54,38 @@ def test_metrics_are_means_of_plain_cross_entropy_weighted_as_in_the_paper():
     named = network.exact_metrics(logs)
     assert named["aux1_loss"] == 3 and named["loss"] == pytest.approx(2 + 0.3 * 3 + 0.3 * 4)
     assert len(named) == 10 and named["aux2_top5"] == 1
+
+
+def compiled(**settings):
+    """A small network with three heads, and a batch of images and labels for it."""
+    recipe = Recipe(image_size=65, dropout=0, aux_dropout=0, weight_decay=0, **settings)
+    model = small_network(recipe, 3, None, print)
+    network.compile_network(model, recipe, steps_per_epoch=10)
+    generator = np.random.default_rng(0)
+    images = generator.normal(0, 50, (8, 65, 65, 3)).astype("float32")
+    return model, images, np.eye(3, dtype="float32")[generator.integers(0, 3, 8)]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_what_is_minimised_is_the_papers_weighted_sum(smoothing):
+    model, images, labels = compiled(label_smoothing=smoothing)
+    outputs = [np.asarray(output, "float64") for output in model(images, training=True)]
+    target = labels * (1 - smoothing) + smoothing / 3
+    main, aux1, aux2 = (-(target * np.log(p)).sum(axis=1).mean() for p in outputs)
+    logs = model.train_on_batch(images, [labels] * 3, return_dict=True)
+    assert logs["loss"] == pytest.approx(main + 0.3 * aux1 + 0.3 * aux2, rel=1e-4)  # section 5
+    assert abs(main - aux1) > 0.01 and abs(aux1 - aux2) > 0.01
+    plain = [-(labels * np.log(p)).sum(axis=1).mean() for p in outputs]
+    named = network.exact_metrics(logs)
+    found = [named[f"{head}_loss"] for head in ("main", "aux1", "aux2")]
+    assert found == pytest.approx(plain, rel=1e-4)
+    assert named["main_top5"] == 1  # of three classes
+
+
+def test_a_recipe_decides_how_its_network_is_built():
+    recipe = Recipe(variant="paper", image_size=72, dropout=0.25, aux_dropout=0.75, jit=True)
+    model = network.build_network(recipe, 3, None, print)
+    rates = [model.get_layer(f"{name}dropout").rate for name in ("", "aux1_", "aux2_")]
+    assert rates == [0.25, 0.75, 0.75] and model.input_shape == (None, 72, 72, 3)
+    network.compile_network(model, recipe, steps_per_epoch=10)
+    assert model.jit_compile

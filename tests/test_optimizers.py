@@ -68,3 +68,32 @@ def test_the_average_looks_back_on_its_share_of_the_run():
     with averaged(model, optimizer):
         assert model.get_weights()[0].item() == pytest.approx(average, rel=1e-6)
     assert model.get_weights()[0].item() == raw[-1] != average
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_that_of_sutskever(nesterov):
+    """Two steps down a slope of 1 by arithmetic: Sutskever et al. 2013, equations 1 to 4."""
+    model, optimizer = one_weight(
+        Recipe(
+            learning_rate=0.1,
+            momentum=0.6,
+            nesterov=nesterov,
+            weight_decay=0,
+            average_share=0,
+            schedule="steps",
+        )
+    )
+    for _ in range(2):
+        optimizer.apply([np.ones((1, 1), "float32"), np.zeros(1, "float32")])
+    velocities = (-0.1, -0.1 * 1.6)
+    ahead = [0.6 * v - 0.1 for v in velocities]
+    expected = 1 + sum(ahead if nesterov else velocities)
+    assert model.get_weights()[0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_adam_is_adam():
+    """Its first step is the learning rate, whatever the gradient (Kingma and Ba 2015)."""
+    recipe = Recipe(optimizer="adam", learning_rate=0.1, schedule="steps", weight_decay=0)
+    model, optimizer = one_weight(recipe)
+    optimizer.apply([np.full((1, 1), 7, "float32"), np.zeros(1, "float32")])
+    assert model.get_weights()[0].item() == pytest.approx(1 - 0.1, rel=1e-5)

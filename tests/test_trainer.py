@@ -1,5 +1,7 @@
 """What a run says where TensorFlow fails under it."""
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import small_run
@@ -83,3 +85,22 @@ def test_one_class_is_refused_and_nothing_left(image_folder, run_script, tmp_pat
     outcome = run_script("train.py", *small_run(tmp_path / "data", tmp_path / "run"))
     assert outcome.status == 2 and "has one class, star" in outcome.err
     assert "Traceback" not in outcome.err and not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def policy():
+    """Puts back what a run sets for the whole process."""
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_seed_and_precision_are_those_of_the_recipe(policy):
+    drawn = []
+    for seed in (3, 3, 4):
+        trainer._prepare_keras(Recipe(seed=seed))
+        assert keras.config.dtype_policy().name == "float32"
+        drawn.append(np.asarray(keras.random.uniform((3,))).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+    trainer._prepare_keras(Recipe(precision="bfloat16"))
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
