@@ -6,6 +6,7 @@ import json
 import math
 import signal
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ from conftest import read_json, small_run
 from PIL import Image
 from training_process import small_network
 
+from keras_googlenet.data import datasets, pipeline
 from keras_googlenet.googlenet import HEADS
 from keras_googlenet.training import checkpoints, trainer
 from keras_googlenet.training.run import Run
@@ -178,8 +180,25 @@ def test_tensorboard_gets_heads_learning_rate_and_speed(train, pictures, tmp_pat
     assert read_json(tmp_path / "run" / "metrics.json")["epochs"] == 2  # done, not asked for
 
 
+def test_what_is_measured_and_kept_is_the_average(train, pictures, tmp_path):
+    """The weights move far, so that the last ones would give another loss than their average."""
+    flags = [*small_run(pictures, tmp_path / "run", epochs=1), "--average-share", 1]
+    assert train(*flags, "--learning-rate", 3).status == 0
+    images, labels = next(
+        iter(
+            pipeline.evaluation_batches(
+                datasets.open_dataset(str(pictures)).validation, 65, batch_size=102
+            )
+        )
+    )
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    scores = model(images - np.float32([123, 117, 104]), training=False)[0].numpy()
+    loss = -np.log(scores[np.arange(102), labels].astype("float64")).mean()
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["val_main_loss"] == pytest.approx(loss, rel=1e-4)
+
+
 def test_fewer_pictures_than_devices(pictures):
-    from keras_googlenet.data import datasets
     from keras_googlenet.errors import UserError
     from keras_googlenet.training.feeding import Feeding
     from keras_googlenet.training.recipe import Recipe
