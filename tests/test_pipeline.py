@@ -57,6 +57,39 @@ def test_an_epoch_shows_each_example_once_and_is_shuffled(dataset):
     assert np.any(orders[0] != orders[1])
 
 
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch(dataset):
+    def order(seed, epoch):
+        examples = pipeline.train_examples(dataset.train, seed, epoch, 0, 24)
+        return [int(index) for index, *_ in examples]
+
+    orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(sorted(found) == list(range(24)) for found in orders)
+    assert len(set(map(tuple, orders))) == 4 and orders[0] == order(0, 0)
+
+
+@pytest.fixture(scope="module")
+def ramps(tmp_path_factory):
+    """40 pictures that go from black on the left to white on the right."""
+    folder = tmp_path_factory.mktemp("ramps")
+    ramp = np.repeat(np.linspace(0, 255, 80).astype("uint8")[None], 80, axis=0)
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        for number in range(20):
+            Image.fromarray(ramp).save(folder / name / f"{number}.png")
+    return datasets.open_dataset(str(folder)).validation
+
+
+def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
+    shown = {}
+    for least in (0.99, 0.08):
+        augmentation = pipeline.Augmentation(area=(least, 1.0))
+        ((images, _),) = first(train(ramps, augmentation, batch_size=40), -1)
+        shown[least] = (images[:, :, -1, 0] - images[:, :, 0, 0]).mean(axis=1) / 255
+        assert 8 < np.sum(shown[least] > 0) < 32
+    assert np.abs(shown[0.99]).min() > 0.8  # the least width of 99% of the area at 4/3
+    assert np.abs(shown[0.08]).min() < 0.5 and np.unique(shown[0.08]).size > 20
+
+
 @pytest.mark.parametrize("augmentation", [PAPER, MIXED])
 def test_the_stream_depends_on_the_seed_only(dataset, augmentation):
     tf.random.set_seed(1)
@@ -67,11 +100,13 @@ def test_the_stream_depends_on_the_seed_only(dataset, augmentation):
     assert any(np.any(a[0] != b[0]) for a, b in zip(once, other, strict=True))
 
 
-def test_the_stream_is_the_same_on_one_thread(dataset):
-    many = first(train(dataset.train, PAPER), -1)
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 1
-    assert_same(many, first(train(dataset.train, PAPER).with_options(options), -1))
+def test_the_stream_is_the_same_on_one_thread_and_on_eight(dataset):
+    batches = []
+    for threads in (1, 8):
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = threads
+        batches.append(first(train(dataset.train, PAPER).with_options(options), -1))
+    assert_same(*batches)
 
 
 def test_the_stream_begins_at_any_step_without_decoding_what_it_skips(dataset):
