@@ -20,6 +20,9 @@ from keras_googlenet.imagenet import preprocess_input
 
 TOLERANCE = 1e-5  # of a probability in float32
 INTERRUPTIONS = 20
+# Differences of a probability on the pictures here, measured: 6e-5, 2e-3 and 4e-3. With ranges that
+# were found on black pictures, int8 is off by 4e-2.
+QUANTISED = {"float16": 2e-4, "dynamic": 5e-3, "int8": 1e-2}
 MOST = 0.75  # of the pictures keep their best class, whatever the weights are rounded to
 
 
@@ -251,7 +254,7 @@ def test_quantised_litert(whole, photographs, quantize, tmp_path):
         got = serve(image=np.resize(pictures.images, (count, 65, 65, 3)))["probabilities"]
         assert got.shape == (count, 6) and got.dtype == np.float32
         want = np.resize(expected(whole, "paper", pictures.images), (count, 6))
-        np.testing.assert_allclose(got, want, atol=litert.TOLERANCES[quantize])
+        np.testing.assert_allclose(got, want, atol=QUANTISED[quantize])
         assert np.mean(got.argmax(axis=-1) == want.argmax(axis=-1)) >= MOST
 
 
@@ -318,6 +321,14 @@ def test_what_gives_no_probabilities_is_refused(networks):
         UserError, match=r"no probabilities, since they add up to 0 and not 1 on .* made by"
     ):
         agreement.compare(networks["paper"], lambda images: np.zeros((len(images), 6)), 0.9)
+
+
+def test_what_gives_the_probabilities_of_other_classes_is_refused(networks):
+    def other_way_round(images):
+        return expected(networks["paper"], "paper", images)[:, ::-1]
+
+    with pytest.raises(UserError, match="differs from the Keras model by .*; nothing was written"):
+        agreement.compare(networks["paper"], other_way_round, 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,19 @@ def test_every_weight_receives_a_gradient(variant, small, images):
         assert gradient is not None and np.abs(gradient).max() > 0, weight.path
 
 
+@pytest.mark.parametrize("variant", ["batchnorm", "slim", "torchvision"])
+def test_statistics_move_a_tenth_of_the_way_a_step(variant, small, images):
+    """As torchvision's, whose momentum of 0.1 is the share of the new batch; epsilon as slim's."""
+    model = keras.models.clone_model(small(variant))
+    norm, conv = (model.get_layer(f"conv1_7x7_s2{end}") for end in ("_bn", ""))
+    model(images, training=True)
+    seen = keras.Model(model.inputs, conv.output)(images).numpy()
+    moved = [np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)]
+    np.testing.assert_allclose(moved[0], 0.1 * seen.mean((0, 1, 2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(moved[1], 0.9 + 0.1 * seen.var((0, 1, 2)), rtol=1e-3)
+    assert norm.epsilon == 0.001
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_survives_saving(variant, small, images, tmp_path):
     model = small(variant)

@@ -90,6 +90,16 @@ def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
     assert np.abs(shown[0.08]).min() < 0.5 and np.unique(shown[0.08]).size > 20
 
 
+def test_an_example_looks_otherwise_in_each_epoch_and_under_each_seed(ramps):
+    def view(seed, epoch, index):
+        look = pipeline.train_view(ramps, SIZE, seed, pipeline.Augmentation(), epoch)
+        return look(tf.constant(index, tf.int64), tf.constant(ramps.files[0])).numpy().tobytes()
+
+    keys = [(0, 0, 3), (1, 0, 3), (0, 1, 3), (0, 0, 4)]
+    assert len({view(*key) for key in keys}) == 4
+    assert view(0, 0, 3) == view(0, 0, 3)
+
+
 @pytest.mark.parametrize("augmentation", [PAPER, MIXED])
 def test_the_stream_depends_on_the_seed_only(dataset, augmentation):
     tf.random.set_seed(1)
