@@ -8,6 +8,7 @@ from keras_googlenet.training import network
 from keras_googlenet.training.recipe import Recipe
 
 SIZE = (65, 65, 3)
+CLASSES = 9
 
 
 def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
@@ -59,18 +60,18 @@ def test_metrics_are_means_of_plain_cross_entropy_weighted_as_in_the_paper():
 def compiled(**settings):
     """A small network with three heads, and a batch of images and labels for it."""
     recipe = Recipe(image_size=65, dropout=0, aux_dropout=0, weight_decay=0, **settings)
-    model = small_network(recipe, 3, None, print)
+    model = small_network(recipe, CLASSES, None, print)
     network.compile_network(model, recipe, steps_per_epoch=10)
     generator = np.random.default_rng(0)
-    images = generator.normal(0, 50, (8, 65, 65, 3)).astype("float32")
-    return model, images, np.eye(3, dtype="float32")[generator.integers(0, 3, 8)]
+    images = generator.normal(0, 50, (30, 65, 65, 3)).astype("float32")
+    return model, images, np.eye(CLASSES, dtype="float32")[generator.integers(0, CLASSES, 30)]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_what_is_minimised_is_the_papers_weighted_sum(smoothing):
     model, images, labels = compiled(label_smoothing=smoothing)
     outputs = [np.asarray(output, "float64") for output in model(images, training=True)]
-    target = labels * (1 - smoothing) + smoothing / 3
+    target = labels * (1 - smoothing) + smoothing / CLASSES
     main, aux1, aux2 = (-(target * np.log(p)).sum(axis=1).mean() for p in outputs)
     logs = model.train_on_batch(images, [labels] * 3, return_dict=True)
     assert logs["loss"] == pytest.approx(main + 0.3 * aux1 + 0.3 * aux2, rel=1e-4)  # section 5
@@ -79,7 +80,10 @@ def test_what_is_minimised_is_the_papers_weighted_sum(smoothing):
     named = network.exact_metrics(logs)
     found = [named[f"{head}_loss"] for head in ("main", "aux1", "aux2")]
     assert found == pytest.approx(plain, rel=1e-4)
-    assert named["main_top5"] == 1  # of three classes
+    better = (outputs[0] > (outputs[0] * labels).sum(axis=1, keepdims=True)).sum(axis=1)
+    assert named["main_accuracy"] == pytest.approx(np.mean(better == 0))
+    assert named["main_top5"] == pytest.approx(np.mean(better < 5))
+    assert len(set(better)) == CLASSES
 
 
 def test_a_recipe_decides_how_its_network_is_built():
