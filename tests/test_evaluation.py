@@ -124,6 +124,18 @@ def test_batch_size_does_not_matter_to_crops(model, image_folder):
     np.testing.assert_array_equal(one["top"], other["top"])
 
 
+def test_a_network_of_another_order_of_classes_is_measured_by_name(image_folder):
+    dataset = datasets.open_dataset(str(image_folder))
+    network = Network(GoogLeNet(classes=3, input_shape=(65, 65, 3)), "paper", 65)
+    plan = planned([network], [["star", "cross", "ring"]], dataset.labels, crops=(1,))
+    records = measure.measure_split(plan, dataset.validation, batch_size=9)
+    ((images, _),) = pipeline.evaluation_batches(dataset.validation, 65, 9)
+    scores, *_ = network.model(images - np.float32([123, 117, 104]), training=False)
+    own = scores.numpy()[np.arange(9), [1] * 3 + [2] * 3 + [0] * 3]  # cross, ring, star
+    np.testing.assert_allclose(metrics.reported(records)["loss"], -np.log(own), atol=1e-4)
+    assert np.ptp(scores, axis=1).min() > 1e-3
+
+
 @pytest.mark.slow
 def test_an_ensemble_averages_each_network_in_its_own_way(image_folder):
     """Two variants, sizes and class orders; the averages are made here with plain NumPy."""

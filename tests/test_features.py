@@ -297,11 +297,15 @@ def test_the_crops_are_of_the_images_that_excite_most(model):
     generator = np.random.default_rng(0)
     images = generator.uniform(100, 150, (6, 65, 65, 3)).astype("float32")
     network = keras.Model(model.inputs[0], model.get_layer("conv1_7x7_s2").output)
-    answers = network(preprocess_input(images)).numpy()[..., 11].max(axis=(1, 2))
-    order = np.argsort(-answers)[:2]
+    answers = network(preprocess_input(images)).numpy()[..., 11]
+    order = np.argsort(-answers.max(axis=(1, 2)))[:2]
     found = exciting.top_crops(model, "conv1_7x7_s2", [11], [images[:4], images[4:]], count=2)[0]
     for number, crop in zip(order, found, strict=True):
         assert crop.shape == (7, 7, 3)
         windows = np.lib.stride_tricks.sliding_window_view(images[number], (7, 7), axis=(0, 1))
         near = np.abs(np.moveaxis(windows, 2, -1) - crop).max(axis=(2, 3, 4))
         assert near.min() <= 0.51
+        place = np.array(np.unravel_index(near.argmin(), near.shape))
+        unit = np.array(np.unravel_index(answers[number].argmax(), answers[number].shape))
+        first = np.clip(2 * unit - 3, 0, 65 - 7)  # stride 2, three pixels before
+        assert np.abs(place - first).max() <= 2 and place[0] != place[1]

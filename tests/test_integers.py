@@ -1,11 +1,13 @@
 """Local response normalisation for integers, against sums and powers in NumPy."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_googlenet.exporting import integers
-from keras_googlenet.exporting.graph import LocalResponse
+from keras_googlenet.exporting.graph import LocalResponse, inference_graph
+from keras_googlenet.googlenet import GoogLeNet
 
 BVLC = LocalResponse(channels=8, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75)
 GOOGLE = LocalResponse(channels=8, depth_radius=5, bias=2.0, alpha=1e-4, beta=0.5)
@@ -45,6 +47,25 @@ def test_every_split_computes_the_formula(norm, split, activations):
 )
 def test_a_wide_range_is_split(largest, split):
     assert integers._split(BVLC, largest) == pytest.approx(split)
+
+
+def test_the_ranges_are_those_of_what_is_normalised(photographs):
+    keras.utils.set_random_seed(6)
+    model = GoogLeNet(classes=3, input_shape=(65, 65, 3), aux_heads=False)
+    kernel = model.get_layer("conv1_7x7_s2").kernel
+    kernel.assign(20 * kernel)  # as large as a trained network's answers to edges
+    images = photographs[:, :65, :65]
+    made = integers.with_integer_norms(inference_graph(model), model, images)
+    splits = {
+        step.name: step.operation.split for step in made.steps if hasattr(step.operation, "split")
+    }
+    for name, before in (("pool1_norm1", "pool1_3x3_s2"), ("conv2_norm2", "conv2_3x3_relu")):
+        below = keras.Model(model.inputs, model.get_layer(before).output)
+        maps = below(images - np.float32([123, 117, 104])).numpy()
+        largest = energy(maps, BVLC._replace(channels=maps.shape[-1])).max()
+        expected = largest**0.5 if largest > 25.5 else None
+        assert splits[name] == (expected and pytest.approx(expected, rel=1e-4))
+    assert splits["pool1_norm1"]
 
 
 def test_two_ranges_keep_small_energies():
