@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from keras_googlenet.data import shapes
 
@@ -39,6 +40,27 @@ def test_a_picture_depends_on_its_seed_only():
     for image, again, different in zip(first, second, other, strict=True):
         np.testing.assert_array_equal(image, again)
         assert np.any(np.asarray(image) != np.asarray(different))
+
+
+AREAS = {  # within [-1, 1], by school geometry
+    "arrow": 1.5 * 0.9 / 2 + 0.56 * 1.1,
+    "cross": 2 * 2 * 0.6 - 0.6**2,
+    "disc": np.pi,
+    "hourglass": 2 * 0.9 * (1.4 + 0.24) / 2,
+    "ring": np.pi * (1 - 0.55**2),
+    "square": 2.0,
+    "star": 10 * 0.42 * np.sin(np.pi / 5) / 2,
+    "triangle": 3 * 3**0.5 / 4,
+}
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_an_outline_is_what_its_name_says(name):
+    canvas = Image.new("L", (800, 800))
+    for outline, fill in shapes.OUTLINES[name]:
+        points = [tuple(400 * (point + 1)) for point in outline]
+        ImageDraw.Draw(canvas).polygon(points, fill=fill)
+    assert 4 * (np.asarray(canvas) > 127).mean() == pytest.approx(AREAS[name], rel=0.02)
 
 
 def test_sizes_differ_widely(drawn):
