@@ -191,7 +191,7 @@ def test_version_is_one_more_than_the_last(networks, tmp_path):
         networks["slim"], tmp_path / "net", precision="bfloat16"
     )
     assert version.name == "13"
-    assert 1e-7 < report.largest < 0.1, "bfloat16 is not float32"
+    assert 1e-4 < report.largest < 0.1, "bfloat16 is not float32"
 
 
 def test_a_file_in_the_way(networks, tmp_path):

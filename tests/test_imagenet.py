@@ -124,6 +124,7 @@ def test_classes_are_found_by_what_people_call_them():
         assert find_class(text, labels) == 1
     assert find_class("n02124075 Egyptian cat", labels) == 1
     assert find_class("7", labels) == 3  # a name goes before a number
+    assert find_class("crane", ["crab", "crane", "ox", "crane"]) == 1  # the first of two
     with pytest.raises(UserError, match="'cat' among the 4; the nearest are Egyptian cat, Persian"):
         find_class("cat", labels)
     with pytest.raises(UserError, match="the first is n01440764 tench"):
