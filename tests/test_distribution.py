@@ -14,7 +14,7 @@ from processes import Process
 
 from keras_googlenet import GoogLeNet
 from keras_googlenet.errors import UserError
-from keras_googlenet.training import distribution
+from keras_googlenet.training import distribution, network
 from keras_googlenet.training.recipe import Recipe
 
 # Sums of float32 in another order. The error is that of the gradients times the learning rate:
@@ -97,6 +97,35 @@ def test_batch_normalisation_looks_at_the_whole_batch(image_folder, tmp_path):
     norm = np.linalg.norm
     assert norm(moving_of_two - moving) < TOLERANCE_STATISTICS * norm(moving)
     assert norm(weights_of_two - weights) < TOLERANCE_UPDATE * norm(weights - before)
+
+
+def print_first_losses(devices):
+    """What the first step of a small network says of its losses."""
+    training_process.divide_processor(devices)
+    strategy = distribution.choose_strategy("mirrored" if devices > 1 else "none")
+    keras.utils.set_random_seed(3)
+    generator, recipe = np.random.default_rng(0), Recipe(image_size=65, dropout=0, aux_dropout=0)
+    images = generator.normal(0, 50, (8, 65, 65, 3)).astype("float32")
+    labels = np.eye(3, dtype="float32")[generator.integers(0, 3, 8)]
+    batch = tf.data.Dataset.from_tensors((images, (labels,) * 3))
+    with strategy.scope():
+        model = training_process.small_network(recipe, 3, None, print)
+        network.synchronize_batch_norm(model, devices > 1)
+        network.compile_network(model, recipe, steps_per_epoch=10)
+        model.build_metrics(batch.element_spec)
+    model.make_train_function()
+    logs = model.train_function(iter(distribution.spread(strategy, batch)))
+    print(json.dumps({name: float(value) for name, value in logs.items()}))
+
+
+@pytest.mark.slow
+def test_a_step_on_two_devices_says_what_one_says(tmp_path):
+    """The loss monitor looks at these numbers."""
+    found = []
+    for devices in (1, 2):
+        process = Process(print_first_losses, devices, output=tmp_path / str(devices))
+        found.append(json.loads(process.finish().splitlines()[-1]))
+    assert found[1] == pytest.approx(found[0], rel=1e-4) and found[0]["main_crossentropy"] > 0.5
 
 
 def free_ports(count):
@@ -188,6 +217,26 @@ def test_fit_on_several_workers_still_needs_the_mend(kind, works, tmp_path):
     workers = as_two_workers(start_one)
     ends = [worker.join() == 0 for worker in workers]
     assert ends == [works, works], [worker.text for worker in workers]
+
+
+def check_places(places):
+    """Compares where two workers stand, as one of them."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    worker = distribution.this_worker(strategy)
+    distribution.check_same_place(strategy, worker, places[worker.index])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("places", "agree"), [((5, 5), True), ((5, 6), False)])
+def test_workers_with_different_checkpoints_are_refused(places, agree, tmp_path):
+    def start_one(index, config):
+        environment = {"TF_CONFIG": json.dumps(config)}
+        output = tmp_path / f"{index}.txt"
+        return Process(check_places, places, output=output, environment=environment)
+
+    for worker in as_two_workers(start_one):
+        assert (worker.join() == 0) == agree, worker.text
+        assert ("the workers found different checkpoints" in worker.text) != agree
 
 
 def test_what_several_devices_cannot_do_is_refused():

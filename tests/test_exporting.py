@@ -83,6 +83,18 @@ def test_the_inference_graph_computes_the_network(networks, variant, photographs
         np.testing.assert_allclose(got, want, atol=TOLERANCE)
 
 
+def test_a_head_of_sigmoids_stays_one(photographs):
+    from keras_googlenet.exporting.network import network_function
+
+    arguments = {"classes": 3, "input_shape": (65, 65, 3), "aux_heads": False}
+    model = GoogLeNet(**arguments, classifier_activation="sigmoid")
+    images = photographs[:, :65, :65]
+    want = expected(model, "paper", images)
+    _, got = network_function(graph.inference_graph(model))(tf.constant(images))
+    np.testing.assert_allclose(got, want, atol=TOLERANCE)
+    assert np.abs(want.sum(axis=1) - 1).max() > 0.1
+
+
 def test_siblings_are_merged(networks):
     made = graph.inference_graph(networks["paper"])
     count = [

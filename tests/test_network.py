@@ -73,6 +73,7 @@ def test_what_is_minimised_is_the_papers_weighted_sum(smoothing):
     outputs = [np.asarray(output, "float64") for output in model(images, training=True)]
     target = labels * (1 - smoothing) + smoothing / CLASSES
     main, aux1, aux2 = (-(target * np.log(p)).sum(axis=1).mean() for p in outputs)
+    assert not model.jit_compile  # unless it is asked for
     logs = model.train_on_batch(images, [labels] * 3, return_dict=True)
     assert logs["loss"] == pytest.approx(main + 0.3 * aux1 + 0.3 * aux2, rel=1e-4)  # section 5
     assert abs(main - aux1) > 0.01 and abs(aux1 - aux2) > 0.01

@@ -36,7 +36,7 @@ def train(flags, network="thin", moment=None, devices=1):
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if devices > 1:
-        _divide_processor(devices)
+        divide_processor(devices)
     if moment:
         _send_signal_at(*moment)
     if network == "small":
@@ -51,7 +51,7 @@ def train(flags, network="thin", moment=None, devices=1):
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
-def _divide_processor(devices):
+def divide_processor(devices):
     import tensorflow as tf
 
     os.environ.pop("TF_NUM_INTEROP_THREADS", None)  # devices on one thread wait for each other
