@@ -70,6 +70,8 @@ def compiled(**settings):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_what_is_minimised_is_the_papers_weighted_sum(smoothing):
     model, images, labels = compiled(label_smoothing=smoothing)
+    for factor, head in ((4, "main"), (2, "aux1"), (1, "aux2")):  # three losses, all ranks
+        model.get_layer(head).bias.assign(factor * np.linspace(-1, 1, CLASSES))
     outputs = [np.asarray(output, "float64") for output in model(images, training=True)]
     target = labels * (1 - smoothing) + smoothing / CLASSES
     main, aux1, aux2 = (-(target * np.log(p)).sum(axis=1).mean() for p in outputs)
@@ -84,7 +86,7 @@ def test_what_is_minimised_is_the_papers_weighted_sum(smoothing):
     better = (outputs[0] > (outputs[0] * labels).sum(axis=1, keepdims=True)).sum(axis=1)
     assert named["main_accuracy"] == pytest.approx(np.mean(better == 0))
     assert named["main_top5"] == pytest.approx(np.mean(better < 5))
-    assert len(set(better)) == CLASSES
+    assert {0, 4, 5} <= set(better)
 
 
 def test_a_recipe_decides_how_its_network_is_built():
