@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import thin_network
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("cross", "ring", "star")
@@ -61,6 +60,8 @@ def pytest_runtest_setup(item):
 @pytest.fixture(scope="module", autouse=True)
 def filters(request):
     """Networks of few filters, unless a module says that it needs the whole ones."""
+    import thin_network  # and with it TensorFlow: in the workers, not before they start
+
     if getattr(request.module, "FULL_WIDTH", False):
         yield
     else:
@@ -134,6 +135,8 @@ def miniature_imagenet(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished_run(run_script, image_folder, tmp_path_factory):
     """A run directory after two short epochs on `image_folder`, and what train.py printed."""
+    import thin_network
+
     workdir = tmp_path_factory.mktemp("runs") / "pictures"
     with thin_network.installed():
         outcome = run_script("train.py", *small_run(image_folder, workdir))
@@ -145,6 +148,7 @@ def finished_run(run_script, image_folder, tmp_path_factory):
 def serving_folder(tmp_path_factory):
     """What export.py leaves after two exports of different networks, and the two networks."""
     import keras
+    import thin_network
 
     from keras_googlenet import exporting
     from keras_googlenet.exporting import serving_files

@@ -40,6 +40,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_every_head_learns(run_script, tmp_path):
     """GoogLeNet on three colours: a head without gradient, or with wrong labels, stays at ln(3)."""
     colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
@@ -85,6 +86,7 @@ def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, 
         assert json.loads(str(file["record"]))["warned"] == ["aux2"]  # one warning, once
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     train, image_folder, tmp_path, monkeypatch
 ):

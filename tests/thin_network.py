@@ -25,10 +25,6 @@ def thinned(spec: Variant) -> Variant:
     )
 
 
-def _thin(widths: Widths) -> Widths:
-    return Widths(*(filters // SHARE for filters in widths))
-
-
 WHOLE = dict(VARIANTS)
 THIN = {name: thinned(spec) for name, spec in WHOLE.items()}
 
