@@ -31,19 +31,21 @@ GROUPS = {
     "finished_run": ("test_report.py", "test_scripts.py"),
     "serving_folder": ("test_loader.py", "test_serving.py", "test_serving_robustness.py"),
 }
+# The tests of these share nothing. They come last, one by one, so that both workers end together.
+LOOSE = {"test_run.py"}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Hands tests out by file or group."""
+    """Hands tests out by group, by file, or one by one; the largest lots first."""
     from xdist.scheduler import LoadScopeScheduling
 
     group_of = {name: group for group, names in GROUPS.items() for name in names}
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return group_of.get(Path(file).name, file)
+            name = Path(nodeid.partition("::")[0]).name
+            return nodeid if name in LOOSE else group_of.get(name, name)
 
     return ByFile(config, log)
 
