@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 PATIENCE = 600  # seconds, after which a process that does not end is a failure
@@ -26,15 +27,17 @@ class Process:
     Args:
         function: Importable by name.
         arguments: What it is called with; they can be pickled.
-        output: File for what it writes to standard output and standard error.
+        folder: Where what it writes to standard output and standard error gets a new file.
         environment: Variables that it gets beside those of this process.
 
     Attributes:
         pid: Number of the process.
     """
 
-    def __init__(self, function, *arguments, output: Path, environment=None):
-        self._output = output
+    def __init__(self, function, *arguments, folder: Path, environment=None):
+        descriptor, output = tempfile.mkstemp(".txt", dir=folder)
+        os.close(descriptor)
+        self._output = Path(output)
         self._process = SERVER.Process(
             target=_begin, args=(output, environment or {}, sys.path, function, arguments)
         )
@@ -44,7 +47,7 @@ class Process:
     @property
     def text(self) -> str:
         """What it has written until now."""
-        return self._output.read_text() if self._output.exists() else ""
+        return self._output.read_text()
 
     def running(self) -> bool:
         return self._process.is_alive()
@@ -66,7 +69,7 @@ class Process:
 
 
 def _begin(output, environment, path, function, arguments):
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.environ.update(environment)

@@ -1,7 +1,6 @@
 """Several replicas and several workers, against one device on the same global batches."""
 
 import json
-import random
 import socket
 
 import keras
@@ -33,10 +32,9 @@ FLAGS += ["--learning-rate", "0.01"]
 
 def start(devices, data, workdir, *more, config=None, network="thin", moment=None):
     flags = [*FLAGS, "--dataset", data, "--workdir", workdir, *more]
-    output = workdir.with_name(f"{workdir.name}.{random.getrandbits(32)}.txt")
     environment = {"TF_CONFIG": json.dumps(config)} if config else {}
     arguments = (training_process.train, flags, network, moment, devices)
-    return Process(*arguments, output=output, environment=environment)
+    return Process(*arguments, folder=workdir.parent, environment=environment)
 
 
 def weights(workdir):
@@ -123,7 +121,7 @@ def test_a_step_on_two_devices_says_what_one_says(tmp_path):
     """The loss monitor looks at these numbers."""
     found = []
     for devices in (1, 2):
-        process = Process(print_first_losses, devices, output=tmp_path / str(devices))
+        process = Process(print_first_losses, devices, folder=tmp_path)
         found.append(json.loads(process.finish().splitlines()[-1]))
     assert found[1] == pytest.approx(found[0], rel=1e-4) and found[0]["main_crossentropy"] > 0.5
 
@@ -145,6 +143,16 @@ def as_two_workers(start_one):
         start_one(index, {"cluster": cluster, "task": {"type": "worker", "index": index}})
         for index in (0, 1)
     ]
+
+
+def call_on_two_workers(function, argument, folder):
+    """Starts two processes that call the same function."""
+
+    def start_one(index, config):
+        environment = {"TF_CONFIG": json.dumps(config)}
+        return Process(function, argument, folder=folder, environment=environment)
+
+    return as_two_workers(start_one)
 
 
 def start_workers(data, workdir, *more, moments=(None, None), network="thin"):
@@ -208,13 +216,7 @@ def fit_on_two_workers(kind):
 @pytest.mark.parametrize(("kind", "works"), [("keras", False), ("ours", True)])
 def test_fit_on_several_workers_still_needs_the_mend(kind, works, tmp_path):
     """Once Keras' own works, keras #20585 is mended, and most of `SpreadModel` can go."""
-
-    def start_one(index, config):
-        environment = {"TF_CONFIG": json.dumps(config)}
-        output = tmp_path / f"{index}.txt"
-        return Process(fit_on_two_workers, kind, output=output, environment=environment)
-
-    workers = as_two_workers(start_one)
+    workers = call_on_two_workers(fit_on_two_workers, kind, tmp_path)
     ends = [worker.join() == 0 for worker in workers]
     assert ends == [works, works], [worker.text for worker in workers]
 
@@ -229,12 +231,7 @@ def check_places(places):
 @pytest.mark.slow
 @pytest.mark.parametrize(("places", "agree"), [((5, 5), True), ((5, 6), False)])
 def test_workers_with_different_checkpoints_are_refused(places, agree, tmp_path):
-    def start_one(index, config):
-        environment = {"TF_CONFIG": json.dumps(config)}
-        output = tmp_path / f"{index}.txt"
-        return Process(check_places, places, output=output, environment=environment)
-
-    for worker in as_two_workers(start_one):
+    for worker in call_on_two_workers(check_places, places, tmp_path):
         assert (worker.join() == 0) == agree, worker.text
         assert ("the workers found different checkpoints" in worker.text) != agree
 

@@ -383,7 +383,7 @@ def test_an_export_killed_at_any_moment_leaves_whole_versions_only(tmp_path):
     whole = seconds = None
     for interruption in range(1 + INTERRUPTIONS):
         ready = SERVER.Event()
-        process = Process(export_one, folder, ready, output=tmp_path / "output.txt")
+        process = Process(export_one, folder, ready, folder=tmp_path)
         assert ready.wait(PATIENCE), process.text
         began = time.monotonic()
         process.join(PATIENCE if whole is None else generator.uniform(0, seconds))

@@ -23,8 +23,7 @@ KILLS, SEED = 25, 20
 
 def start(data, workdir, moment=None):
     flags = [*FLAGS, *data, "--workdir", workdir]
-    output = workdir.with_name(f"{workdir.name}.{random.getrandbits(32)}.txt")
-    return Process(training_process.train, flags, "small", moment, output=output)
+    return Process(training_process.train, flags, "small", moment, folder=workdir.parent)
 
 
 def final_state(workdir):

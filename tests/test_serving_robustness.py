@@ -20,8 +20,8 @@ GROWTH = 16  # MiB in the last two thirds of the rounds, whose pictures are some
 )
 def test_damaged_pictures_get_an_answer_or_one_error(count, serving_folder, tmp_path):
     """In a process of its own, so that a crash is seen; its last line then names the picture."""
-    version, output = serving_folder[0] / "1", tmp_path / "output.txt"
-    text = Process(mutated_images.main, version, count, output=output).finish()
+    version = serving_folder[0] / "1"
+    text = Process(mutated_images.main, version, count, folder=tmp_path).finish()
     counts = json.loads(text.splitlines()[-1])
     print(json.dumps(counts, indent=1))
     assert counts["answered"] + counts["refused"] == count
@@ -77,7 +77,7 @@ def jpeg(photograph) -> bytes:
 @needs_linux
 def test_many_clients_get_what_each_gets_alone(serving_folder, photographs, tmp_path):
     pictures = [jpeg(photograph) for photograph in photographs]
-    process = Process(ask_at_once, serving_folder[0] / "1", pictures, output=tmp_path / "text")
+    process = Process(ask_at_once, serving_folder[0] / "1", pictures, folder=tmp_path)
     found = json.loads(process.finish().splitlines()[-1])
     print(found)
     assert found["count"] == CLIENTS * ROUNDS
