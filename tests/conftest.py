@@ -167,6 +167,19 @@ def serving_folder(tmp_path_factory):
     return folder, networks
 
 
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Keras' policy for the time of a block, after which the one before it is put back."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def small_run(dataset, workdir, epochs=2):
     """Flags of a run that takes seconds."""
     flags = ["--dataset", dataset, "--workdir", workdir, "--epochs", epochs, "--recipe", "small"]

@@ -2,6 +2,7 @@ import explaining_reference as direct
 import keras
 import numpy as np
 import pytest
+from conftest import dtype_policy
 
 from keras_googlenet import explaining
 from keras_googlenet.explaining import branches, maps
@@ -154,11 +155,8 @@ def test_the_last_modules_evidence_is_the_logit(model, photographs, inputs):
 
 @SLOW
 def test_mixed_precision_is_explained_in_float32(photographs):
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-    try:
+    with dtype_policy("mixed_bfloat16"):
         mixed = network("batchnorm")
-    finally:
-        keras.mixed_precision.set_dtype_policy("float32")
     full = network("batchnorm")
     full.set_weights(mixed.get_weights())
     for method in ("gradcam", "saliency"):

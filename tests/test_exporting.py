@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import thin_network
 from ai_edge_litert.interpreter import Interpreter
+from conftest import dtype_policy
 from PIL import Image
 from processes import PATIENCE, SERVER, Process
 
@@ -228,12 +229,8 @@ def test_networks_that_cannot_be_exported(arguments, message):
 
 
 def test_a_network_in_mixed_precision_is_exported_in_float32(photographs, tmp_path):
-    with_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with dtype_policy("mixed_bfloat16"):
         model = GoogLeNet(classes=4, input_shape=(65, 65, 3))
-    finally:
-        keras.config.set_dtype_policy(with_policy)
     _, report = exporting.export_saved_model(model, tmp_path / "net")
     assert report.largest < agreement.LOW_PRECISION_TOLERANCE
 

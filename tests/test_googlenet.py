@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 import thin_network
+from conftest import dtype_policy
 
 from keras_googlenet.googlenet import (
     HEADS,
@@ -342,12 +343,8 @@ def test_input_tensor(small_paper, images):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
 def test_dtype_policies(policy, small_paper, images):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
+    with dtype_policy(policy):
         model = like(small_paper, classifier_activation=None)
-    finally:
-        keras.config.set_dtype_policy(before)
     contrary = np.stack([images[0], -images[0]])
     tolerance = ROUNDINGS * PRECISION[policy.removeprefix("mixed_")]
     for ours, exact in zip(model(contrary), small_paper(contrary), strict=True):

@@ -1,9 +1,9 @@
 import contextlib
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import dtype_policy
 from PIL import Image
 
 from keras_googlenet.data import datasets, folders, pipeline
@@ -357,12 +357,8 @@ def test_list_images(tmp_path):
 
 
 def test_randaugment_computes_in_float32_whatever_the_networks_precision(dataset):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
+    with dtype_policy("mixed_float16"):
         batches = first(train(dataset.train, pipeline.Augmentation(randaugment=True)), 1)
-    finally:
-        keras.config.set_dtype_policy(before)
     images = batches[0][0]
     assert images.dtype == "float32" and images.shape == (8, SIZE, SIZE, 3)
     assert 0 <= images.min() and images.max() < 255.001

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_run
+from conftest import dtype_policy, small_run
 from training_process import small_network
 
 from keras_googlenet import models
@@ -87,20 +87,13 @@ def test_one_class_is_refused_and_nothing_left(image_folder, run_script, tmp_pat
     assert "Traceback" not in outcome.err and not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def policy():
-    """Puts back what a run sets for the whole process."""
-    before = keras.config.dtype_policy()
-    yield
-    keras.config.set_dtype_policy(before)
-
-
-def test_seed_and_precision_are_those_of_the_recipe(policy):
+def test_seed_and_precision_are_those_of_the_recipe():
     drawn = []
-    for seed in (3, 3, 4):
-        trainer._prepare_keras(Recipe(seed=seed))
-        assert keras.config.dtype_policy().name == "float32"
-        drawn.append(np.asarray(keras.random.uniform((3,))).tolist())
-    assert drawn[0] == drawn[1] != drawn[2]
-    trainer._prepare_keras(Recipe(precision="bfloat16"))
-    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    with dtype_policy("float16"):  # a run sets both for its whole process
+        for seed in (3, 3, 4):
+            trainer._prepare_keras(Recipe(seed=seed))
+            assert keras.config.dtype_policy().name == "float32"
+            drawn.append(np.asarray(keras.random.uniform((3,))).tolist())
+        assert drawn[0] == drawn[1] != drawn[2]
+        trainer._prepare_keras(Recipe(precision="bfloat16"))
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
