@@ -42,12 +42,12 @@ def pytest_xdist_make_scheduler(config, log):
 
     group_of = {name: group for group, names in GROUPS.items() for name in names}
 
-    class ByFile(LoadScopeScheduling):
+    class ByLot(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             name = Path(nodeid.partition("::")[0]).name
             return nodeid if name in LOOSE else group_of.get(name, name)
 
-    return ByFile(config, log)
+    return ByLot(config, log)
 
 
 def pytest_runtest_setup(item):

@@ -186,13 +186,8 @@ def test_what_is_measured_and_kept_is_the_average(train, pictures, tmp_path):
     """The weights move far, so that the last ones would give another loss than their average."""
     flags = [*small_run(pictures, tmp_path / "run", epochs=1), "--average-share", 1]
     assert train(*flags, "--learning-rate", 3).status == 0
-    images, labels = next(
-        iter(
-            pipeline.evaluation_batches(
-                datasets.open_dataset(str(pictures)).validation, 65, batch_size=102
-            )
-        )
-    )
+    validation = datasets.open_dataset(str(pictures)).validation
+    ((images, labels),) = pipeline.evaluation_batches(validation, 65, 102)
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     scores = model(images - np.float32([123, 117, 104]), training=False)[0].numpy()
     loss = -np.log(scores[np.arange(102), labels].astype("float64")).mean()
