@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from keras_googlenet.layers import LocalResponseNormalization
+from keras_googlenet.layers import BatchNormalization, LocalResponseNormalization
 
 
 class Widths(NamedTuple):
@@ -272,9 +272,7 @@ def convolution(x, filters, kernel, name, spec: Variant, strides=1, padding="sam
         **_initializers(spec, bias=CONV_BIAS),
     )(x)
     if spec.batch_norm:
-        x = layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-3, scale=spec.gamma, name=f"{name}_bn"
-        )(x)
+        x = BatchNormalization(momentum=0.9, epsilon=1e-3, scale=spec.gamma, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 

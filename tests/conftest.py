@@ -32,7 +32,7 @@ GROUPS = {
     "serving_folder": ("test_loader.py", "test_serving.py", "test_serving_robustness.py"),
 }
 # The tests of these share nothing. They come last, one by one, so that both workers end together.
-LOOSE = {"test_run.py"}
+LOOSE = {"test_loop.py"}
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,6 +14,7 @@ from processes import Process
 from keras_googlenet import GoogLeNet
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import distribution, network
+from keras_googlenet.training.optimizers import make_optimizer
 from keras_googlenet.training.recipe import Recipe
 
 # Sums of float32 in another order. The error is that of the gradients times the learning rate:
@@ -53,7 +54,7 @@ def assert_agree(workdir, single, tolerance):
     for ours, theirs in zip(weights(workdir), weights(single), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
     ours, theirs = read_json(workdir / "metrics.json"), read_json(single / "metrics.json")
-    for key in set(ours) - {"seconds", "images_per_second"}:
+    for key in set(ours) - {"seconds", "images_per_second", "kept_epoch"}:
         assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
 
 
@@ -82,10 +83,14 @@ def flat(variables):
 
 
 @pytest.mark.slow
-def test_batch_normalisation_looks_at_the_whole_batch(image_folder, tmp_path):
+@pytest.mark.parametrize("looks_at_all", [True, False])
+def test_batch_normalization_looks_at_the_whole_batch_if_it_is_asked_to(
+    looks_at_all, image_folder, tmp_path
+):
     flags = ["--batch-size", "24", "--epochs", "1", "--learning-rate", "0.02", "--strategy"]
     one = start(1, image_folder, tmp_path / "one", *flags, "none", network="small")
-    two = start(2, image_folder, tmp_path / "two", *flags, "mirrored", network="small")
+    more = ["--sync-batch-norm"] if looks_at_all else []
+    two = start(2, image_folder, tmp_path / "two", *flags, "mirrored", *more, network="small")
     one.finish(), two.finish()
     keras.utils.set_random_seed(3)
     small = training_process.small_network(Recipe(image_size=65, dropout=0), 3, None, print)
@@ -93,37 +98,51 @@ def test_batch_normalisation_looks_at_the_whole_batch(image_folder, tmp_path):
     moving, weights = statistics_and_weights(tmp_path / "one")
     moving_of_two, weights_of_two = statistics_and_weights(tmp_path / "two")
     norm = np.linalg.norm
-    assert norm(moving_of_two - moving) < TOLERANCE_STATISTICS * norm(moving)
-    assert norm(weights_of_two - weights) < TOLERANCE_UPDATE * norm(weights - before)
+    far = norm(moving_of_two - moving) / norm(moving)
+    if looks_at_all:
+        assert far < TOLERANCE_STATISTICS
+        assert norm(weights_of_two - weights) < TOLERANCE_UPDATE * norm(weights - before)
+    else:
+        assert 10 * TOLERANCE_STATISTICS < far < 0.1
 
 
-def print_first_losses(devices):
-    """What the first step of a small network says of its losses."""
+def print_first_step(devices):
+    """What the first step of a small network, clipped, says of its heads, and where it leads."""
     training_process.divide_processor(devices)
     strategy = distribution.choose_strategy("mirrored" if devices > 1 else "none")
     keras.utils.set_random_seed(3)
-    generator, recipe = np.random.default_rng(0), Recipe(image_size=65, dropout=0, aux_dropout=0)
-    images = generator.normal(0, 50, (8, 65, 65, 3)).astype("float32")
+    generator = np.random.default_rng(0)
+    recipe = Recipe(
+        image_size=65,
+        dropout=0,
+        aux_dropout=0,
+        clip_norm=0.05,
+        sync_batch_norm=devices > 1,
+        schedule="steps",
+    )
+    images = generator.integers(0, 256, (8, 65, 65, 3), "uint8")
     labels = np.eye(3, dtype="float32")[generator.integers(0, 3, 8)]
-    batch = tf.data.Dataset.from_tensors((images, (labels,) * 3))
+    batches = tf.data.Dataset.from_tensors((images, labels))
     with strategy.scope():
         model = training_process.small_network(recipe, 3, None, print)
-        network.synchronize_batch_norm(model, devices > 1)
-        network.compile_network(model, recipe, steps_per_epoch=10)
-        model.build_metrics(batch.element_spec)
-    model.make_train_function()
-    logs = model.train_function(iter(distribution.spread(strategy, batch)))
-    print(json.dumps({name: float(value) for name, value in logs.items()}))
+        optimizer = make_optimizer(recipe, steps_per_epoch=10)
+        optimizer.build(model.trainable_variables)
+    step = network.make_train_step(model, optimizer, recipe, strategy)
+    for batch in distribution.distribute(strategy, batches):
+        sums = step(batch).numpy().tolist()
+    print(json.dumps([sums, flat(model.trainable_variables).tolist()]))
 
 
 @pytest.mark.slow
-def test_a_step_on_two_devices_says_what_one_says(tmp_path):
-    """The loss monitor looks at these numbers."""
+def test_a_step_on_two_devices_is_that_on_one(tmp_path):
+    """The loss monitor looks at these numbers; gradients are clipped once they are added up."""
     found = []
     for devices in (1, 2):
-        process = Process(print_first_losses, devices, folder=tmp_path)
+        process = Process(print_first_step, devices, folder=tmp_path)
         found.append(json.loads(process.finish().splitlines()[-1]))
-    assert found[1] == pytest.approx(found[0], rel=1e-4) and found[0]["main_crossentropy"] > 0.5
+    (sums, weights), (sums_of_two, weights_of_two) = found
+    assert np.ravel(sums_of_two) == pytest.approx(np.ravel(sums), rel=1e-4) and sums[0][1] > 0.5
+    np.testing.assert_allclose(weights_of_two, weights, rtol=0, atol=TOLERANCE)
 
 
 def free_ports(count):
@@ -176,8 +195,9 @@ def test_two_workers_agree_with_one_device_and_one_writes(single, image_folder, 
 
 @pytest.mark.slow
 def test_a_signal_to_one_worker_stops_all_and_they_resume(single, image_folder, tmp_path):
-    moments = (None, ("step", 3, "SIGTERM"))
-    workers = start_workers(image_folder, tmp_path / "run", moments=moments)
+    """They agree when they read their losses: each step here, else each second or so."""
+    moments, flags = (None, ("step", 3, "SIGTERM")), ("--checkpoint-minutes", "0")
+    workers = start_workers(image_folder, tmp_path / "run", *flags, moments=moments)
     assert [worker.join() for worker in workers] == [143, 143], [w.text for w in workers]
     texts = [worker.finish() for worker in start_workers(image_folder, tmp_path / "run")]
     assert "resumed at epoch 2, step 1" in texts[0]
@@ -195,37 +215,11 @@ def test_who_loses_another_worker_asks_to_be_started_again(lost, image_folder, t
     assert "error: another worker was lost; start the same command again" in text
 
 
-def fit_on_two_workers(kind):
-    """`fit` and `evaluate` of Keras' own model, or of ours, as one of two workers."""
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    model_class = {"keras": keras.Model, "ours": distribution.SpreadModel}[kind]
-    with strategy.scope():
-        image = keras.Input((3,))
-        model = model_class(image, keras.layers.Dense(2)(image))
-        model.compile("sgd", "mse")
-        data = tf.data.Dataset.from_tensor_slices((np.ones((8, 3)), np.ones((8, 2))))
-        data = data.batch(2, drop_remainder=True)
-        if kind == "ours":
-            model.build_metrics(data.element_spec)
-            data = distribution.spread(strategy, data)
-    model.fit(data, epochs=1, steps_per_epoch=4, verbose=0)
-    model.evaluate(data, steps=4, verbose=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "works"), [("keras", False), ("ours", True)])
-def test_fit_on_several_workers_still_needs_the_mend(kind, works, tmp_path):
-    """Once Keras' own works, keras #20585 is mended, and most of `SpreadModel` can go."""
-    workers = call_on_two_workers(fit_on_two_workers, kind, tmp_path)
-    ends = [worker.join() == 0 for worker in workers]
-    assert ends == [works, works], [worker.text for worker in workers]
-
-
 def check_places(places):
     """Compares where two workers stand, as one of them."""
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = distribution.choose_strategy()
     worker = distribution.this_worker(strategy)
-    distribution.check_same_place(strategy, worker, places[worker.index])
+    distribution.check_same_step(strategy, worker, places[worker.index])
 
 
 @pytest.mark.slow
@@ -249,11 +243,14 @@ def test_what_several_devices_cannot_do_is_refused():
         distribution.check_recipe(Recipe(), Three())
 
 
-def test_several_workers_need_tf_config(monkeypatch):
+@pytest.mark.parametrize("value", [None, "", "  \n", "{}", '{"cluster": {}}', '{"task": {}}'])
+def test_several_workers_need_tf_config(value, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TF_CONFIG", value)
+    assert distribution.choose_strategy("auto").num_replicas_in_sync == 1
     with pytest.raises(UserError, match="needs the environment variable TF_CONFIG"):
         distribution.choose_strategy("multiworker")
-    assert distribution.choose_strategy("none").num_replicas_in_sync == 1
     assert distribution.this_worker(distribution.choose_strategy("none")) == (0, 1)
 
 
@@ -271,3 +268,55 @@ def test_the_chief_comes_before_the_workers(kind, index, place):
         cluster_resolver = Resolver()
 
     assert distribution.this_worker(Strategy()) == (place, 3)
+
+
+CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("worker", "TF_CONFIG is no JSON .*, or be unset"),
+        ("[]", "TF_CONFIG is no JSON"),
+        ({"cluster": CLUSTER}, "no task of this process; it must look like"),
+        ({"cluster": CLUSTER, "task": None}, "no task of this process"),
+        ({"cluster": CLUSTER, "task": {"index": 0}}, "no task of this process"),
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": "x"}}, "no task of this"),
+        ({"cluster": "a:1", "task": {"type": "worker", "index": 0}}, "no task of this process"),
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}, "lists no worker 2"),
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": -1}}, "lists no worker -1"),
+        (
+            {"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}},
+            "an address twice",
+        ),
+        *(
+            (
+                {"cluster": CLUSTER | {kind: ["d:1"]}, "task": {"type": kind, "index": 0}},
+                f"the task {kind}, .* Start it as chief or worker only",
+            )
+            for kind in ("ps", "evaluator", "master", "sous-chef")
+        ),
+    ],
+)
+def test_a_tf_config_that_names_nobody_who_trains_is_refused(config, sentence):
+    text = config if isinstance(config, str) else json.dumps(config)
+    with pytest.raises(UserError, match=sentence):
+        distribution.cluster_resolver(text)
+
+
+def test_servers_and_evaluators_are_not_waited_for():
+    config = {"cluster": CLUSTER | {"ps": ["d:1"], "evaluator": ["e:1"]}}
+    config["task"] = {"type": "worker", "index": "1"}  # a number as text, as TensorFlow takes it
+    resolver = distribution.cluster_resolver(json.dumps(config))
+    assert resolver.cluster_spec().as_dict() == CLUSTER
+    assert (resolver.task_type, resolver.task_id) == ("worker", 1)
+
+
+@pytest.mark.slow
+def test_a_chief_beside_servers_trains_alone(image_folder, tmp_path):
+    """TensorFlow's own strategy waits for the servers for good."""
+    (chief, other) = (f"localhost:{port}" for port in free_ports(2))
+    cluster = {"chief": [chief], "ps": [other], "evaluator": ["localhost:1"]}
+    config = {"cluster": cluster, "task": {"type": "chief", "index": 0}}
+    start(1, image_folder, tmp_path / "run", config=config, network="small").finish()
+    assert read_json(tmp_path / "run" / "metrics.json")["epochs"] == 2

@@ -25,16 +25,26 @@ def clock(monkeypatch):
     return clock
 
 
-def run_epoch(shown, clock, epoch, first_step=0, compiling=0.0):
-    def fetch(_):
-        clock.now += FETCH
+LOSSES = dict.fromkeys(HEADS, 1.5)
 
-    timed = shown.timed(fetch)
+
+def run_epoch(shown, clock, epoch, first_step=0, compiling=0.0, at_once=3):
+    """An epoch whose losses are read after its first step, and then every few."""
+
+    def batches():
+        for _ in range(first_step, STEPS):
+            clock.now += FETCH
+            yield "batch"
+
     shown.begin(epoch, first_step, STEPS)
-    for step in range(first_step, STEPS):
-        timed(None)
-        clock.now += COMPUTE + (compiling if step == first_step else 0)
-        shown.step()
+    taken = 0
+    for step, _ in enumerate(shown.timed(batches()), first_step + 1):
+        clock.now += COMPUTE + (compiling if step == first_step + 1 else 0)
+        taken += 1
+        if taken == at_once or step in (first_step + 1, STEPS):
+            seconds = shown.update(taken, LOSSES)
+            assert seconds == taken * (FETCH + COMPUTE) or step == first_step + 1
+            taken = 0
     shown.end()
     clock.now += VALIDATION
     shown.epoch_line({"epoch": epoch, "loss": 1.0, "val_loss": 1.0} | ROW)
@@ -45,7 +55,7 @@ def test_time_left_is_that_of_whole_epochs_wherever_a_run_began(first_step, cloc
     shown = Progress(BATCH, EPOCHS)
     run_epoch(shown, clock, 1, first_step, COMPILING)
     run_epoch(shown, clock, 2)
-    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "accuracy" in line]
     assert [line.split("  ")[-1] for line in lines] == [
         f"{3 * WHOLE:.0f} s left",
         f"{2 * WHOLE:.0f} s left",
@@ -59,3 +69,22 @@ def test_nothing_is_said_of_speed_before_the_second_step(clock, capsys):
     shown = Progress(BATCH, EPOCHS)
     run_epoch(shown, clock, 1, STEPS - 1, COMPILING)
     assert "left" not in capsys.readouterr().err and shown.images_per_second == 0
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(clock, capsys):
+    shown = Progress(BATCH, EPOCHS)
+    run_epoch(shown, clock, 0)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "accuracy" not in line)
+    assert line == (
+        "epoch 1/5  step 31/50  loss main 1.500  aux1 1.500  aux2 1.500  5 images/s  "
+        "input wait 25%  38 s left in this epoch"
+    )
+    run_epoch(Progress(BATCH, EPOCHS, shown=False), clock, 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_there_is_a_bar_instead(clock, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    run_epoch(Progress(BATCH, EPOCHS), clock, 0)
+    text = capsys.readouterr().err
+    assert "epoch 1/5" in text and "0/500" in text and "step " not in text

@@ -74,10 +74,14 @@ def test_something_must_be_left_to_train_on():
         Recipe(validation_split=1.0)
 
 
-def test_a_warm_up_must_end():
-    with pytest.raises(UserError, match="--warmup-epochs must be less than --epochs; it is 2 of 2"):
-        Recipe(epochs=2)
-    assert Recipe(epochs=2, schedule="power").warmup_epochs == 2  # which has none
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_warm_up_must_end_and_a_default_one_shrinks(epochs):
+    assert parse("--recipe", "modern", "--epochs", str(epochs)).fitting_warmup_epochs == epochs / 2
+    assert parse("--recipe", "modern", "--epochs", "3").fitting_warmup_epochs == 2
+    with pytest.raises(UserError, match="--warmup-epochs must be less than --epochs; it is 2 of"):
+        parse("--recipe", "modern", "--epochs", str(epochs), "--warmup-epochs", "2")
+    without = parse("--epochs", str(epochs), "--warmup-epochs", "2", "--schedule", "power")
+    assert without.warmup_epochs == 2  # of no effect there
 
 
 def test_the_papers_recipe_has_what_the_paper_prints():

@@ -22,35 +22,39 @@ def changed(**settings):
 
 @pytest.fixture
 def workdir(tmp_path):
-    rundir.claim(RECIPE, tmp_path, ["ant", "bee"])
+    """A run directory in which an epoch was trained."""
+    with rundir.opened(RECIPE, tmp_path, ["ant", "bee"]):
+        rundir.write_history([{"epoch": 0}], tmp_path)
     return tmp_path
 
 
 def test_only_epochs_may_grow(workdir, capsys):
-    assert rundir.settle(RECIPE, workdir, None) == RECIPE
+    assert rundir.agreed_recipe(RECIPE, workdir, None) == RECIPE
     assert capsys.readouterr().err == ""
-    assert rundir.settle(changed(epochs=5), workdir, None).epochs == 5
+    assert rundir.agreed_recipe(changed(epochs=5), workdir, None).epochs == 5
     assert "from 3 to 5 epochs, with the schedule of 5" in capsys.readouterr().err
     for other in (changed(epochs=2), changed(epochs=5, momentum=0.5), changed(seed=1)):
         with pytest.raises(UserError, match="was .*, now .* --recipe-of run|flags"):
-            rundir.settle(other, workdir, None)
+            rundir.agreed_recipe(other, workdir, None)
 
 
 def test_a_flag_says_which_recipe_wins(workdir):
     other = changed(momentum=0.5)
-    assert rundir.settle(other, workdir, "run") == RECIPE
-    assert rundir.settle(other, workdir, "flags") == other
+    assert rundir.agreed_recipe(other, workdir, "run") == RECIPE
+    assert rundir.agreed_recipe(other, workdir, "flags") == other
 
 
 def test_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="holds something else than a run"):
-        rundir.settle(RECIPE, tmp_path, None)
+        rundir.agreed_recipe(RECIPE, tmp_path, None)
 
 
 def test_other_classes_are_refused(workdir):
     with pytest.raises(UserError, match="was trained on other classes"):
-        rundir.claim(RECIPE, workdir, ["ant", "wasp"])
+        with rundir.opened(RECIPE, workdir, ["ant", "wasp"]):
+            pass
+    assert (workdir / "labels.txt").read_text() == "ant\nbee\n"
 
 
 def test_a_second_process_is_refused(tmp_path):
@@ -73,7 +77,39 @@ def test_history_has_one_header(tmp_path):
     assert lines == ["epoch,loss", "0,0.3333333333333333", "1,0.1"]
 
 
-def test_a_kill_inside_claim_leaves_a_directory_that_goes_on(tmp_path, monkeypatch):
+USERS_OWN = ["train.log", "slurm-17.out", "nohup.out", ".DS_Store", "lost+found/", "log.txt"]
+
+
+@pytest.mark.parametrize("name", USERS_OWN)
+def test_what_system_and_shell_leave_is_no_run_and_stays(name, tmp_path):
+    path = tmp_path / name
+    path.mkdir() if name.endswith("/") else path.write_text("mine")
+    assert rundir.agreed_recipe(RECIPE, tmp_path, None) == RECIPE
+    with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, ["ant"]):
+        raise KeyError
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_failed_start_leaves_nothing_and_binds_nobody(tmp_path):
+    workdir = tmp_path / "runs" / "mine"
+    with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, ["ant"]):
+        assert (workdir / "recipe.json").exists()
+        (workdir / "logs" / "train").mkdir(parents=True)
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    RECIPE.save(workdir)  # as a process leaves it that was killed before its first checkpoint
+    assert rundir.agreed_recipe(changed(seed=1), workdir, None).seed == 1
+    assert rundir.agreed_recipe(changed(seed=1), workdir, "run") == RECIPE
+
+
+def test_a_failure_later_on_keeps_what_was_trained(tmp_path):
+    with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, ["ant"]):
+        (tmp_path / "checkpoints" / "00000-00000001.npz").write_bytes(b"")
+        raise KeyError
+    assert (tmp_path / "recipe.json").exists() and list(tmp_path.glob("checkpoints/*.npz"))
+
+
+def test_a_kill_at_the_start_leaves_a_directory_that_goes_on(tmp_path, monkeypatch):
     """The process is gone at each rename in turn; what it has written until then stays."""
 
     class Killed(BaseException):
@@ -92,9 +128,10 @@ def test_a_kill_inside_claim_leaves_a_directory_that_goes_on(tmp_path, monkeypat
         with rundir.locked(workdir), monkeypatch.context() as patch:
             patch.setattr(os, "replace", replace)
             with contextlib.suppress(Killed):
-                rundir.claim(RECIPE, workdir, ["ant", "bee"])
-        assert rundir.settle(RECIPE, workdir, None) == RECIPE
-        rundir.claim(RECIPE, workdir, ["ant", "bee"])
+                rundir._describe(RECIPE, workdir, ["ant", "bee"])
+        assert rundir.agreed_recipe(RECIPE, workdir, None) == RECIPE
+        with rundir.opened(RECIPE, workdir, ["ant", "bee"]):
+            pass
         names = sorted(path.name for path in workdir.iterdir())
         assert names == ["checkpoints", "labels.txt", "recipe.json"]
 
@@ -102,9 +139,9 @@ def test_a_kill_inside_claim_leaves_a_directory_that_goes_on(tmp_path, monkeypat
 def test_labels_of_an_unfinished_claim_are_accepted_and_those_of_others_are_not(tmp_path):
     (tmp_path / "labels.txt").write_text("mine")
     with pytest.raises(UserError, match="holds something else than a run"):
-        rundir.settle(RECIPE, tmp_path, None)
+        rundir.agreed_recipe(RECIPE, tmp_path, None)
     with rundir.locked(tmp_path):
-        assert rundir.settle(RECIPE, tmp_path, None) == RECIPE
+        assert rundir.agreed_recipe(RECIPE, tmp_path, None) == RECIPE
 
 
 @pytest.mark.parametrize("content", [b"", b"{", bytes(3), b"\xff"])

@@ -8,9 +8,9 @@ from conftest import dtype_policy, small_run
 from training_process import small_network
 
 from keras_googlenet import models
-from keras_googlenet.training import rundir, trainer
+from keras_googlenet.training import network, trainer
+from keras_googlenet.training.loop import Run
 from keras_googlenet.training.recipe import Recipe
-from keras_googlenet.training.run import Run
 
 LOST = [
     tf.errors.UnavailableError,
@@ -53,8 +53,8 @@ def test_a_lost_worker_is_retried_and_a_mistake_is_not(
     def fail(self):
         raise error
 
-    monkeypatch.setattr(trainer, "build_network", small_network)
-    monkeypatch.setattr(Run, "go", fail)
+    monkeypatch.setattr(network, "build_network", small_network)
+    monkeypatch.setattr(Run, "run_epochs", fail)
     outcome = run_script("train.py", *small_run(image_folder, tmp_path / "run"))
     assert outcome.status == status
     assert outcome.err.splitlines()[-1] == "train.py: error: one sentence"
@@ -66,14 +66,14 @@ def test_the_recipe_that_wins_says_which_weights(run_script, tmp_path, monkeypat
         raise trainer.UserError(f"{variant} of {name}")
 
     monkeypatch.setattr(models, "load", load)
-    rundir.claim(Recipe(weights="imagenet", variant="slim"), tmp_path, ["ant", "bee"])
+    Recipe(weights="imagenet", variant="slim").save(tmp_path)
     for flags in ([], ["--weights", "other"]):
         outcome = run_script("train.py", "--workdir", tmp_path, "--recipe-of", "run", *flags)
         assert "error: slim of imagenet" in outcome.err
 
 
 def test_the_recipe_that_wins_is_the_one_that_is_checked(run_script, tmp_path):
-    rundir.claim(Recipe(image_size=32), tmp_path, ["ant", "bee"])
+    Recipe(image_size=32).save(tmp_path)
     outcome = run_script("train.py", "--workdir", tmp_path, "--recipe-of", "run")
     assert outcome.status == 2 and "--image-size must be at least 65" in outcome.err
 

@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 MOMENTS = {
-    "step": "run.Run.on_train_batch_end",  # in the middle of an epoch, between two steps
-    "validation": "run.Run.on_test_batch_end",  # between two batches of a validation
-    "edge": "run.Run._end_epoch",  # an epoch is measured, nothing of it written
+    "step": "loop.Run._is_urgent",  # in the middle of an epoch, between two steps
+    "validation": "loop.Run._stop_if_asked",  # between two batches of a validation
+    "edge": "loop.Run._record_epoch",  # an epoch is measured, nothing of it written
     "history": "rundir.write_history",  # the checkpoint is there, the row of history.csv is not
     "written": "checkpoints.Checkpoints._remove_old",  # the checkpoint has just got its name
     "results": "trainer.draw_curves",  # all epochs are done, the results are not
@@ -40,9 +40,9 @@ def train(flags, network="thin", moment=None, devices=1):
     if moment:
         _send_signal_at(*moment)
     if network == "small":
-        from keras_googlenet.training import trainer
+        from keras_googlenet.training import network as networks
 
-        trainer.build_network = small_network
+        networks.build_network = small_network
     elif network == "thin":
         import thin_network
 
@@ -61,9 +61,9 @@ def divide_processor(devices):
 
 
 def _send_signal_at(place, count, name):
-    from keras_googlenet.training import checkpoints, run, rundir, trainer
+    from keras_googlenet.training import checkpoints, loop, rundir, trainer
 
-    modules = {"run": run, "rundir": rundir, "checkpoints": checkpoints, "trainer": trainer}
+    modules = {"loop": loop, "rundir": rundir, "checkpoints": checkpoints, "trainer": trainer}
     first, *path, attribute = MOMENTS[place].split(".")
     owner = modules[first]
     for part in path:
@@ -90,21 +90,24 @@ def _send_signal_at(place, count, name):
 
 
 def small_network(recipe, classes, weights, say):
-    """Convolution, batch normalisation and dropout under three heads."""
+    """Convolution, batch normalization and dropout under three heads."""
     import keras
 
-    from keras_googlenet.training.distribution import SpreadModel
+    from keras_googlenet.layers import BatchNormalization
+    from keras_googlenet.training.network import synchronize_batch_norm
 
     image = x = keras.Input((recipe.image_size, recipe.image_size, 3), name="image")
     x = keras.layers.Conv2D(8, 5, strides=4, name="conv")(x)
-    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = BatchNormalization(name="bn")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.ops.relu(x))
     outputs = []
     rates = (recipe.dropout, recipe.aux_dropout, recipe.aux_dropout)
     for head, rate in zip(("main", "aux1", "aux2"), rates, strict=True):
         y = keras.layers.Dropout(rate, name=f"{head}_dropout")(x)
         outputs.append(keras.layers.Dense(classes, activation="softmax", name=head)(y))
-    return SpreadModel(image, outputs)
+    model = keras.Model(image, outputs)
+    synchronize_batch_norm(model, recipe.sync_batch_norm)
+    return model
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, alpha: float, seed: tf.Tensor):
     """Pastes a window of the picture at the mirrored place of the batch (Yun et al. 2019).
 
     Args:
-        images: `(n, h, w, 3)` float32.
+        images: `(n, h, w, 3)`, any dtype.
         labels: `(n, classes)` float32, one-hot or mixed already.
         alpha: The share that stays is drawn from Beta(alpha, alpha), once a batch.
         seed: `(2,)` integers.

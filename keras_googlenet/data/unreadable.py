@@ -46,7 +46,7 @@ class Unreadable:
 
 
 class PastUnreadable:
-    """Fetches the batches of one pass, and goes past unreadable images.
+    """The batches of one pass, past unreadable images.
 
     Args:
         build: Makes the batches from a step on, without the images known to be unreadable.
@@ -67,31 +67,28 @@ class PastUnreadable:
         self.build, self.examples, self.view = build, examples, view
         self.unreadable = unreadable
         self.step = first_step
-        self._mended = None
 
-    def batches(self) -> tf.data.Dataset:
-        """Returns the batches that are left."""
-        return self.build(self.step)
-
-    def __call__(self, iterator: Iterator):
-        """Returns the next batch of an iterator over `batches()`.
+    def __iter__(self) -> Iterator:
+        """Yields the batches that are left.
 
         Raises:
-            StopIteration: At the end.
-            UserError: If no image of a batch can be read.
+            UserError: If no image of a batch can be read, or too many of the split cannot.
         """
+        iterator = iter(self.build(self.step))
         while True:
             try:
-                batch = next(self._mended or iterator)
+                batch = next(iterator)
+            except StopIteration:
+                return
             except tf.errors.OpError as error:
                 examples = list(self.examples(self.step))
                 if not _search(examples, self.view, self.unreadable):
                     self._check_some_left(examples, error)
                     raise
-                self._mended = iter(self.batches())
+                iterator = iter(self.build(self.step))
             else:
                 self.step += 1
-                return batch
+                yield batch
 
     def _check_some_left(self, examples, error: tf.errors.OpError):
         if all(int(index) in self.unreadable.numbers for index, *_ in examples):

@@ -1,19 +1,22 @@
-"""Which devices a run uses, how it says so, and how batches and steps are spread over them."""
+"""Which devices a run uses, how it says so, and how batches and numbers go over them."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from keras_googlenet.data.pipeline import Worker
 from keras_googlenet.errors import UserError
 from keras_googlenet.training.recipe import Recipe
 
+TRAINING_TASKS = ("chief", "worker")  # of TF_CONFIG; a chief is the first worker
+_EXAMPLE = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
+
 
 def choose_strategy(name: str = "auto") -> tf.distribute.Strategy:
-    """Returns what spreads the work.
+    """Returns what distributes the work.
 
     Args:
         name: "none"; "mirrored", over the GPUs of this machine; "multiworker", over the machines
@@ -21,23 +24,76 @@ def choose_strategy(name: str = "auto") -> tf.distribute.Strategy:
             are several GPUs, otherwise none, since any strategy turns XLA off.
 
     Raises:
-        UserError: If "multiworker" has no TF_CONFIG.
+        UserError: If TF_CONFIG is needed and missing, or does not say who trains.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if name == "auto":
-        several = "mirrored" if len(gpus) > 1 else "none"
-        name = "multiworker" if "TF_CONFIG" in os.environ else several
-    if name == "multiworker":
-        if "TF_CONFIG" not in os.environ:
+    if name in ("auto", "multiworker"):
+        resolver = cluster_resolver(os.environ.get("TF_CONFIG", ""))
+        if resolver is not None:
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        if name == "multiworker":
             raise UserError(
                 "--strategy multiworker needs the environment variable TF_CONFIG, which lists the "
                 "workers; docs/scaling.md has one."
             )
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+def cluster_resolver(text: str) -> tf.distribute.cluster_resolver.ClusterResolver | None:
+    """Reads TF_CONFIG, and leaves out of the cluster who does not train.
+
+    Args:
+        text: Its value. Parameter servers and evaluators in it are not waited for.
+
+    Returns:
+        What MultiWorkerMirroredStrategy asks for its workers; `None` if no cluster is set.
+
+    Raises:
+        UserError: If it is no JSON, or this process has no task that trains.
+    """
+    config = _parsed(text)
+    cluster = config.get("cluster")
+    if not cluster:
+        return None
+    try:
+        task, addresses = config["task"], {name: list(cluster[name]) for name in cluster}
+        kind, index = task["type"], int(task.get("index", 0))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"TF_CONFIG lists a cluster but no task of this process; it must look like {_EXAMPLE}."
+        ) from error
+    if kind not in TRAINING_TASKS:
+        raise UserError(
+            f"TF_CONFIG gives this process the task {kind}, which train.py has no use for: all "
+            f"workers hold all weights. Start it as {' or '.join(TRAINING_TASKS)} only."
+        )
+    training = {name: addresses[name] for name in TRAINING_TASKS if addresses.get(name)}
+    if index not in range(len(training.get(kind, ()))):
+        raise UserError(
+            f"TF_CONFIG lists no {kind} {index}, which this process is to be; it must look like "
+            f"{_EXAMPLE}."
+        )
+    together = sum(training.values(), [])
+    if len(set(together)) < len(together):
+        raise UserError("TF_CONFIG lists an address twice; give each worker a port of its own.")
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(training), task_type=kind, task_id=index, rpc_layer="grpc"
+    )
+
+
+def _parsed(text: str) -> dict:
+    try:
+        config = json.loads(text.strip() or "{}")
+        if not isinstance(config, dict):
+            raise ValueError("it is no object")
+    except ValueError as error:
+        raise UserError(
+            f"TF_CONFIG is no JSON ({error}); it must look like {_EXAMPLE}, or be unset."
+        ) from error
+    return config
 
 
 def this_worker(strategy: tf.distribute.Strategy) -> Worker:
@@ -69,7 +125,7 @@ def check_recipe(recipe: Recipe, strategy: tf.distribute.Strategy):
         )
 
 
-def spread(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> tf.data.Dataset:
+def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> tf.data.Dataset:
     """Hands the batches of this worker out to its replicas, a part each.
 
     Args:
@@ -93,58 +149,14 @@ def spread(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> tf.dat
     return strategy.distribute_datasets_from_function(replica_batches)
 
 
-class SpreadModel(keras.Model):
-    """A network whose `fit` and `evaluate` also work on several workers, batch by batch in sight.
-
-    Those of `keras.Model` fail on several workers (keras #20585) for two reasons: they reduce the
-    first batch to learn its shape, and they reduce scalars over an axis that scalars lack. Here
-    `build_metrics` learns the shapes, and steps are reduced over the replicas only.
-
-    Attributes:
-        fetch: Called with the iterator to get a batch; whoever wants to take the time, or to pass
-            by what cannot be read, puts his own function here.
-    """
-
-    fetch = staticmethod(next)
-
-    def build_metrics(self, element_spec):
-        """Makes the variables of metrics and optimizer.
-
-        Args:
-            element_spec: `(images, labels)` as the batches have them, a `tf.TensorSpec` each.
-        """
-        with self.distribute_strategy.scope():
-            self._symbolic_build(data_batch=element_spec)
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Does nothing: `build_metrics` did it."""
-
-    def make_train_function(self, force=False):
-        """Makes what `fit` calls with its iterator at each step."""
-        if self.train_function is None or force:
-            self.train_function = self._spread(self.train_step)
-
-    def make_test_function(self, force=False):
-        """Makes what `evaluate` calls with its iterator at each step."""
-        if self.test_function is None or force:
-            self.test_function = self._spread(self.test_step)
-
-    def _spread(self, step):
-        strategy = self.distribute_strategy
-
-        @tf.function(jit_compile=self.jit_compile)
-        def on_all_replicas(batch):
-            logs = strategy.run(step, args=(batch,))
-            return {name: strategy.reduce("MEAN", log, axis=None) for name, log in logs.items()}
-
-        return lambda iterator: on_all_replicas(self.fetch(iterator))
-
-
-def any_worker(strategy: tf.distribute.Strategy, worker: Worker, wishes: list[bool]) -> list[bool]:
-    """Returns, for each wish, whether a worker has it; all workers must ask at the same step."""
+def mean_over_workers(
+    strategy: tf.distribute.Strategy, worker: Worker, values: list[float]
+) -> list[float]:
+    """Returns the mean over the workers of each number; all of them must ask at the same step."""
     if worker.count == 1:
-        return wishes
-    return [count > 0 for count in _total(strategy, tf.constant(wishes, tf.float32)).numpy()]
+        return values
+    total = _total(strategy, tf.constant(values, tf.float64)).numpy()
+    return list(total / strategy.num_replicas_in_sync)
 
 
 @tf.function
@@ -153,17 +165,19 @@ def _total(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
     return strategy.reduce("SUM", strategy.run(tf.identity, args=(values,)), axis=None)
 
 
-def check_same_place(strategy: tf.distribute.Strategy, worker: Worker, place: int):
+def check_same_step(strategy: tf.distribute.Strategy, worker: Worker, step: int):
     """Refuses to go on where workers read different checkpoints.
 
-    Raises:
-        UserError: If another worker stands at another step.
-    """
-    if worker.count == 1:
-        return
+    Args:
+        strategy: The one that they share.
+        worker: Which of them this is.
+        step: The step of the whole run that this one goes on from.
 
-    replicas = strategy.num_replicas_in_sync
-    if int(_total(strategy, tf.constant(place, tf.int64))) != place * replicas:
+    Raises:
+        UserError: If another worker goes on from another step.
+    """
+    (mean,) = mean_over_workers(strategy, worker, [step])
+    if mean != step:
         raise UserError(
             "the workers found different checkpoints; give all of them the same --workdir on a "
             "file system that they share."

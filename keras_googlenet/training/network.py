@@ -1,18 +1,16 @@
-"""The network of a run: built from its recipe, begun from other weights, compiled for `fit`."""
+"""The network of a run: built from its recipe, begun from other weights, and its two steps."""
 
 from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import HEADS, MINIMUM_SIZE_WITH_AUX, VARIANTS, GoogLeNet
-from keras_googlenet.imagenet import TOP
-from keras_googlenet.training.distribution import SpreadModel
-from keras_googlenet.training.optimizers import make_optimizer
+from keras_googlenet.imagenet import TOP, preprocess_input
 from keras_googlenet.training.recipe import Recipe
 
-EXACT_LOSS = "crossentropy"  # the metric that becomes `<head>_loss`
-QUANTITIES = {"accuracy": "accuracy", "top5": "top5", "loss": EXACT_LOSS}  # of a head: its metric
+QUANTITIES = ("loss", "accuracy", "top5")  # of each head, after the number of examples
 
 
 def check_network(recipe: Recipe):
@@ -28,14 +26,14 @@ def check_network(recipe: Recipe):
 
 def build_network(
     recipe: Recipe, classes: int, weights: keras.Model | None, say: Callable[[str], None]
-) -> SpreadModel:
+) -> keras.Model:
     """Builds the three-output network of a recipe.
 
     Args:
-        recipe: Says variant, size, dropout and what is frozen.
+        recipe: Says variant, size, dropout, what is frozen, and what batch normalization looks at.
         classes: Number of classes.
         weights: Network of the same variant to begin from, or `None`.
-        say: Is told which layers found nothing in it.
+        say: Is told which layers found no weights of their shape in it.
 
     Raises:
         UserError: If `recipe.freeze_until` is no layer.
@@ -48,59 +46,122 @@ def build_network(
         aux_dropout=recipe.aux_dropout,
     )
     if weights is not None:
-        anew = copy_weights(weights, model)
-        if anew:
-            say(f"--weights has nothing of their shapes, so these begin anew: {', '.join(anew)}")
+        random = copy_weights(weights, model)
+        if random:
+            say(
+                "--weights has no weights of a matching shape for these layers, which start from "
+                f"random ones: {', '.join(random)}"
+            )
     if recipe.freeze_until is not None:
         freeze(model, recipe.freeze_until)
-    return SpreadModel(model.inputs, model.outputs, name=model.name)
+    synchronize_batch_norm(model, recipe.sync_batch_norm)
+    return model
 
 
-def compile_network(model: keras.Model, recipe: Recipe, steps_per_epoch: int):
-    """Compiles a network with the losses of section 5 and each head's metrics.
-
-    Args:
-        model: With three outputs; labels are one-hot.
-        recipe: Says optimizer, label smoothing and `jit`.
-        steps_per_epoch: What the learning rate's schedule counts in.
-    """
-    classes = model.outputs[0].shape[-1]
-    smoothing = recipe.label_smoothing
-    model.compile(
-        optimizer=make_optimizer(recipe, steps_per_epoch),
-        loss=[keras.losses.CategoricalCrossentropy(label_smoothing=smoothing) for _ in HEADS],
-        loss_weights=list(HEADS.values()),
-        weighted_metrics=[_head_metrics(classes) for _ in HEADS],
-        jit_compile=recipe.jit,
-    )
-
-
-def _head_metrics(classes: int) -> list[keras.metrics.Metric]:
-    return [
-        keras.metrics.CategoricalCrossentropy(name=EXACT_LOSS),
-        keras.metrics.CategoricalAccuracy(name="accuracy"),
-        keras.metrics.TopKCategoricalAccuracy(min(TOP, classes), name="top5"),
-    ]
-
-
-def exact_metrics(logs: dict[str, float]) -> dict[str, float]:
-    """Names metrics as DESIGN does, every one a mean over examples of plain cross-entropy.
-
-    Keras averages the losses of several heads over batches, so that the examples of a short batch
-    count for more, and smooths their labels; its metrics do neither.
+def make_train_step(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    recipe: Recipe,
+    strategy: tf.distribute.Strategy,
+    class_weights: tf.Tensor | None = None,
+) -> Callable:
+    """Returns the function that learns from one batch: section 5.
 
     Args:
-        logs: What `fit` or `evaluate` reports.
+        model: The network, with one output a head of `HEADS`.
+        optimizer: Moves its weights; built.
+        recipe: Says label smoothing, clipping and `jit`.
+        strategy: Runs the step on each of its replicas, whose gradients are added up.
+        class_weights: `(classes,)` float32, what an example of a class counts; `None`: 1.
 
     Returns:
-        `loss`, the weighted total, and `<head>_accuracy`, `<head>_top5`, `<head>_loss`.
+        `batch -> sums`: from `(images, labels)` as `strategy` distributes them, RGB in [0, 255]
+        and one-hot, to what `head_sums` returns of the whole batch.
     """
-    named = {
-        f"{head}_{quantity}": float(logs[f"{head}_{metric}"])
-        for head in HEADS
-        for quantity, metric in QUANTITIES.items()
+
+    def step_of_replica(images, labels):
+        x = preprocess_input(tf.cast(images, tf.float32), recipe.variant)
+        weights = 1.0 if class_weights is None else tf.linalg.matvec(labels, class_weights)
+        with tf.GradientTape() as tape:
+            predictions = model(x, training=True)
+            losses = [
+                tf.reduce_mean(weights * _cross_entropy(labels, p, recipe.label_smoothing))
+                for p in predictions
+            ]
+            loss = sum(w * head for w, head in zip(HEADS.values(), losses, strict=True))
+            scaled = optimizer.scale_loss(loss / strategy.num_replicas_in_sync)
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        if recipe.clip_norm:
+            gradients = _clip(gradients, optimizer.scale_loss(recipe.clip_norm))
+        optimizer.apply(gradients, model.trainable_variables)  # adds up those of all replicas
+        return head_sums(labels, predictions, tf.ones(tf.shape(labels)[0]))
+
+    return _on_all_replicas(step_of_replica, strategy, recipe.jit)
+
+
+def make_test_step(model: keras.Model, recipe: Recipe, strategy: tf.distribute.Strategy):
+    """Returns `(images, labels, weights) -> sums`, which measures a batch and learns nothing."""
+
+    def step_of_replica(images, labels, weights):
+        x = preprocess_input(tf.cast(images, tf.float32), recipe.variant)
+        return head_sums(labels, model(x, training=False), weights)
+
+    return _on_all_replicas(step_of_replica, strategy, recipe.jit)
+
+
+def _on_all_replicas(step: Callable, strategy: tf.distribute.Strategy, jit: bool) -> Callable:
+    @tf.function(jit_compile=jit)
+    def on_all_replicas(batch):
+        return strategy.reduce("SUM", strategy.run(step, args=batch), axis=None)
+
+    return on_all_replicas
+
+
+def _cross_entropy(labels, probabilities, smoothing: float = 0.0):
+    return keras.losses.categorical_crossentropy(labels, probabilities, label_smoothing=smoothing)
+
+
+def _clip(gradients: list, greatest: tf.Tensor) -> list:
+    """Scales the gradients of a replica so that the sum over all has at most this norm."""
+    whole = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+    factor = tf.minimum(1.0, greatest / tf.linalg.global_norm(whole))
+    return [gradient * factor for gradient in gradients]
+
+
+def head_sums(labels, predictions: list, weights) -> tf.Tensor:
+    """Adds up what a batch says of each head.
+
+    Args:
+        labels: `(n, classes)` one-hot, or mixed.
+        predictions: Probabilities `(n, classes)` of each head of `HEADS`.
+        weights: `(n,)`, what each example counts.
+
+    Returns:
+        `(heads, 4)` float32: examples, and the sums of plain cross-entropy, of top-1 and of top-5
+        hits, in the order of `QUANTITIES`.
+    """
+
+    def sums(p):
+        top1 = keras.metrics.categorical_accuracy(labels, p)
+        top5 = keras.metrics.top_k_categorical_accuracy(labels, p, min(TOP, p.shape[-1]))
+        columns = (tf.ones_like(weights), _cross_entropy(labels, p), top1, top5)
+        return [tf.reduce_sum(weights * tf.cast(column, tf.float32)) for column in columns]
+
+    return tf.convert_to_tensor([sums(p) for p in predictions])
+
+
+def metrics_of(sums) -> dict[str, float]:
+    """Names the means of what `head_sums` returned, added up over batches, as DESIGN does.
+
+    Returns:
+        `loss`, the weighted total, and `<head>_loss`, `<head>_accuracy`, `<head>_top5`.
+    """
+    means = {
+        f"{head}_{quantity}": float(total / row[0])
+        for head, row in zip(HEADS, sums, strict=True)
+        for quantity, total in zip(QUANTITIES, row[1:], strict=True)
     }
-    return {"loss": sum(w * named[f"{head}_loss"] for head, w in HEADS.items())} | named
+    return {"loss": sum(w * means[f"{head}_loss"] for head, w in HEADS.items())} | means
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
@@ -153,7 +214,7 @@ def freeze(model: keras.Model, name: str):
 
 
 def synchronize_batch_norm(model: keras.Model, synchronized: bool):
-    """Lets batch normalisation look at the whole batch or at each replica's part of it."""
+    """Lets batch normalization look at the whole batch or at each replica's part of it."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = synchronized

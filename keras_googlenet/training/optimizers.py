@@ -9,13 +9,14 @@ from keras_googlenet.training.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a recipe, with its schedule and its average.
+    """Returns the optimizer of a recipe, with its schedule, its average and, in float16, its scale.
 
     Args:
         recipe: Says which.
         steps_per_epoch: Training steps an epoch, which the schedule counts in.
     """
     settings = {
+        "name": "optimizer",  # the variables are saved under it
         "learning_rate": make_schedule(recipe, steps_per_epoch),
         "weight_decay": recipe.weight_decay or None,
         "use_ema": recipe.average_share > 0,
@@ -28,9 +29,8 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Opt
             momentum=recipe.momentum, nesterov=recipe.nesterov, **settings
         )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    # At the end of every `fit`, Keras puts the averages in the place of the weights. A run that
-    # goes on needs the raw ones: `averaged` swaps them where the averages are wanted.
-    optimizer.finalize_variable_values = lambda variables: None
+    if recipe.precision == "float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
     return optimizer
 
 
@@ -47,7 +47,7 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int):
         return schedules.ExponentialDecay(rate, every, recipe.step_factor, staircase=True)
     if recipe.schedule == "power":
         return schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0, power=recipe.power)
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    warmup = round(recipe.fitting_warmup_epochs * steps_per_epoch)
     return schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else rate,
         decay_steps=max(1, steps - warmup),
@@ -62,11 +62,6 @@ def _average_momentum(recipe: Recipe, steps_per_epoch: int) -> float:
     return max(0.0, 1.0 - 1.0 / span) if span else 0.0
 
 
-def without_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer inside the one that Keras wraps around it for float16."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
 @contextlib.contextmanager
 def averaged(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Inside the block the network has the averaged weights, if the optimizer keeps them.
@@ -75,15 +70,8 @@ def averaged(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Itera
         model: The network.
         optimizer: The one that trains it.
     """
-    inner = without_loss_scale(optimizer)
-    if not inner.use_ema:
-        yield
-        return
     raw = [variable.numpy() for variable in model.trainable_variables]
-    for variable, average in zip(
-        model.trainable_variables, inner._model_variables_moving_average, strict=True
-    ):
-        variable.assign(average.numpy())
+    optimizer.finalize_variable_values(model.trainable_variables)  # without an average: as it is
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -11,12 +11,14 @@ from tqdm import tqdm
 from keras_googlenet.errors import WriteError
 from keras_googlenet.googlenet import HEADS
 
+LINE_SECONDS = 60  # between two lines of an epoch, where there is no terminal for a bar
+
 
 class Progress:
-    """A bar an epoch on a terminal, with images/s and time left; everywhere a line an epoch.
+    """A bar an epoch on a terminal, a line a minute elsewhere, and everywhere a line an epoch.
 
     Args:
-        batch_size: Pictures a step.
+        batch_size: Images a step.
         epochs: Epochs of the whole run.
         shown: Whether to say anything.
     """
@@ -27,7 +29,8 @@ class Progress:
         self.shown = shown
         self.images, self.seconds, self.waited = 0, 0.0, 0.0
         self.warm = False  # whether the first step is done, in which TensorFlow builds its graph
-        self.epoch_images, self.ended = 0, None
+        self.epoch, self.step, self.steps = 0, 0, 0
+        self.read_at, self.line_at, self.ended = 0.0, time.perf_counter(), None
 
     @property
     def images_per_second(self) -> float:
@@ -36,7 +39,7 @@ class Progress:
 
     @property
     def input_wait(self) -> float:
-        """Share of the training time so far that was spent waiting for pictures."""
+        """Share of the training time so far that was spent waiting for images."""
         return self.waited / self.seconds if self.seconds else 0.0
 
     def begin(self, epoch: int, first_step: int, steps: int):
@@ -45,47 +48,72 @@ class Progress:
         Args:
             epoch: Number of the epoch, from 0.
             first_step: Steps of it that were done before.
-            steps: Steps of a whole epoch.
+            steps: Steps of it in all.
         """
-        self.epoch_images = steps * self.batch_size
+        self.epoch, self.step, self.steps = epoch, first_step, steps
         self.bar = tqdm(
             desc=f"epoch {epoch + 1}/{self.epochs}",
-            total=self.epoch_images,
+            total=steps * self.batch_size,
             initial=first_step * self.batch_size,
             unit=" images",
             file=sys.stderr,
             disable=not (self.shown and sys.stderr.isatty()),
             leave=False,
         )
-        self.step_began = time.perf_counter()
+        self.read_at = time.perf_counter()
 
-    def timed(self, fetch: Callable) -> Callable:
-        """Returns `fetch` with the time that it takes counted as waiting."""
-
-        def fetch_in_time(iterator):
+    def timed(self, batches: Iterable) -> Iterator:
+        """Yields the batches, and counts the time that each one takes as waiting."""
+        iterator = iter(batches)
+        while True:
             began = time.perf_counter()
-            batch = fetch(iterator)
+            batch = next(iterator, None)
+            if batch is None:
+                return
             self.waited += time.perf_counter() - began
-            return batch
+            yield batch
 
-        return fetch_in_time
+    def update(self, steps: int, losses: dict[str, float]) -> float:
+        """Shows the steps that are done since the last call.
 
-    def step(self):
-        """Counts a step that is done."""
+        Args:
+            steps: How many.
+            losses: Of each head, over these steps.
+
+        Returns:
+            The seconds that they took.
+        """
         now = time.perf_counter()
+        took = now - self.read_at
         if self.warm:
-            self.images += self.batch_size
-            self.seconds += now - self.step_began
+            self.images += steps * self.batch_size
+            self.seconds += took
         else:
             self.warm, self.waited = True, 0.0
-        self.step_began = now
+        self.read_at = now
+        self.step += steps
         self.bar.set_postfix_str(f"input wait {self.input_wait:.0%}", refresh=False)
-        self.bar.update(self.batch_size)
+        self.bar.update(steps * self.batch_size)
+        if self.bar.disable and now - self.line_at >= LINE_SECONDS:
+            self.step_line(losses)
+        return took
 
     def end(self):
         """Closes the bar; validation begins."""
         self.bar.close()
         self.ended = time.perf_counter()
+
+    def step_line(self, losses: dict[str, float]):
+        """Leaves a line in the middle of an epoch."""
+        self.line_at = time.perf_counter()
+        text = (
+            f"epoch {self.epoch + 1}/{self.epochs}  step {self.step}/{self.steps}  loss "
+            + "  ".join(f"{head} {loss:.3f}" for head, loss in losses.items())
+        )
+        if self.seconds:
+            left = (self.steps - self.step) * self.batch_size / self.images_per_second
+            text += f"  {self._speed()}  {left:.0f} s left in this epoch"
+        self.say(text)
 
     def epoch_line(self, row: dict[str, float]):
         """Leaves one line an epoch.
@@ -93,6 +121,7 @@ class Progress:
         Args:
             row: A row of `history.csv`.
         """
+        self.line_at = time.perf_counter()
         heads = "  ".join(
             f"{head} {row[f'{head}_accuracy']:.3f}/{row[f'val_{head}_accuracy']:.3f}"
             for head in HEADS
@@ -101,14 +130,15 @@ class Progress:
             f"epoch {row['epoch'] + 1}/{self.epochs}  "
             f"loss {row['loss']:.3f}/{row['val_loss']:.3f}  accuracy (train/validation) {heads}"
         )
-        if self.seconds:
+        if self.seconds and self.ended is not None:
             # A whole epoch at this speed: the last one may have begun in the middle.
-            epoch = self.epoch_images / self.images_per_second + time.perf_counter() - self.ended
-            text += (
-                f"  {self.images_per_second:.0f} images/s  input wait {self.input_wait:.0%}  "
-                f"{(self.epochs - row['epoch'] - 1) * epoch:.0f} s left"
-            )
+            training = self.steps * self.batch_size / self.images_per_second
+            epoch = training + time.perf_counter() - self.ended
+            text += f"  {self._speed()}  {(self.epochs - row['epoch'] - 1) * epoch:.0f} s left"
         self.say(text)
+
+    def _speed(self) -> str:
+        return f"{self.images_per_second:.0f} images/s  input wait {self.input_wait:.0%}"
 
     def say(self, text: str):
         """Prints a line, if anything is to be shown."""
@@ -116,27 +146,45 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def log_row(folder: Path, row: dict[str, float], images_per_second: float):
-    """Adds a row of `history.csv` to the TensorBoard logs, as Keras names and sorts them.
+class TensorBoard:
+    """Writes the scalars of a run, as Keras names and sorts them.
 
     Args:
-        folder: The logs: `train/` and `validation/` inside.
-        row: One epoch.
-        images_per_second: Training speed.
-
-    Raises:
-        WriteError: If the disk refuses.
+        folder: The logs: `train/` and `validation/` inside, made at the first flush.
     """
-    values = {key: value for key, value in row.items() if key != "epoch"}
-    validation = {key[4:]: value for key, value in values.items() if key.startswith("val_")}
-    training = {key: value for key, value in values.items() if not key.startswith("val_")}
-    training["images_per_second"] = images_per_second
-    try:
-        for name, part in (("train", training), ("validation", validation)):
-            writer = tf.summary.create_file_writer(str(folder / name))
-            with writer.as_default(step=row["epoch"]):
-                for key, value in part.items():
-                    tf.summary.scalar(f"epoch_{key}", value)
-            writer.close()
-    except tf.errors.OpError as error:
-        raise WriteError(f"{folder} cannot be written ({error.message}); make room.") from error
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.points, self.writers = [], {}
+
+    def add_steps(self, step: int, values: dict[str, float]):
+        """Takes in a point within an epoch; `step` counts from the beginning of the run."""
+        self.points += [("train", step, f"batch_{name}", value) for name, value in values.items()]
+
+    def add_epoch(self, row: dict[str, float], images_per_second: float):
+        """Takes in a row of `history.csv`."""
+        for key, value in (row | {"images_per_second": images_per_second}).items():
+            part = "validation" if key.startswith("val_") else "train"
+            if key != "epoch":
+                name = f"epoch_{key.removeprefix('val_')}"
+                self.points.append((part, row["epoch"], name, value))
+
+    def flush(self):
+        """Writes what came since the last time.
+
+        Raises:
+            WriteError: If the disk refuses; the points of this time are lost.
+        """
+        points, self.points = self.points, []
+        try:
+            for part, step, name, value in points:
+                if part not in self.writers:
+                    path = str(self.folder / part)
+                    self.writers[part] = tf.summary.create_file_writer(path)
+                with self.writers[part].as_default(step=step):
+                    tf.summary.scalar(name, value)
+            for writer in self.writers.values():
+                writer.flush()
+        except tf.errors.OpError as error:
+            reason = f"{self.folder} cannot be written ({error.message}); make room."
+            raise WriteError(reason) from error

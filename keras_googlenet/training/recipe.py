@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import math
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,14 @@ class Recipe:
         choices=("cosine", "steps", "power"),
     )
     warmup_epochs: float = _setting(  # Goyal et al. 2017 use 5 of 90, MindCV 2 of 300
-        2.0, "epochs over which the learning rate rises from near 0 (cosine only)"
+        2.0,
+        "epochs over which the learning rate rises from near 0 (cosine only); a default that is "
+        "longer than the run becomes half of it",
     )
     step_epochs: float = _setting(8.0, "epochs a step of the schedule 'steps'")  # section 6
     step_factor: float = _setting(0.96, "what each of its steps multiplies by")  # section 6
     power: float = _setting(0.5, "exponent of the schedule 'power'")  # BVLC quick_solver
+    clip_norm: float = _setting(0.0, "greatest norm of all gradients together; 0: as they come")
     momentum: float = _setting(0.9, "momentum of sgd")  # 0.9: section 6
     nesterov: bool = _setting(True, "Nesterov momentum")
     # 4e-5: MindCV, and 2e-4 below: BVLC. Both add it to the gradient, where a momentum of 0.9 makes
@@ -72,6 +76,12 @@ class Recipe:
         0.04, "share of the run that the averaged weights look back on; 0: keep the raw weights"
     )
     label_smoothing: float = _setting(0.1, "share of a label that goes to all classes")  # MindCV
+    class_weights: str = _setting(
+        "none",
+        "what an example counts: balanced gives every class the same weight in all, however many "
+        "examples it has; a set of TensorFlow Datasets is read once more to count them",
+        choices=("none", "balanced"),
+    )
     dropout: float = _setting(0.4, "dropout before the main classifier")  # 0.4: Table 1
     aux_dropout: float = _setting(  # differs from the paper: section 5 prints 0.7
         0.5, "dropout inside the auxiliary classifiers"
@@ -87,10 +97,28 @@ class Recipe:
     precision: str = _setting(
         "float32", "what the network computes in", choices=("float32", "bfloat16", "float16")
     )
+    sync_batch_norm: bool = _setting(
+        False, "batch normalization looks at the whole batch, not at each device's part of it"
+    )
     jit: bool = _setting(False, "compile the training step with XLA; on one device only")
     deterministic: bool = _setting(
         False, "the same weights to the bit in every run, cut off and resumed or not"
     )
+    keep: str = _setting(
+        "best",
+        "which epoch becomes model.keras: the best by validation accuracy of the main head, or "
+        "the last",
+        choices=("best", "last"),
+    )
+    max_steps: int | None = _setting(
+        None,
+        "for a smoke run: stop after so many steps in all, and validate on as many batches",
+    )
+
+    @property
+    def fitting_warmup_epochs(self) -> float:
+        """`warmup_epochs`, or half of the run where a recipe's default is longer than the run."""
+        return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 2
 
     @property
     def scaled_learning_rate(self) -> float:
@@ -117,19 +145,16 @@ class Recipe:
             "power": (0, math.inf),
             "step_factor": (0, 1),
             "step_epochs": (1e-9, math.inf),
+            "clip_norm": (0, math.inf),
+            "max_steps": (1, math.inf),
         }
         for name, (least, greatest) in limits.items():
             value = getattr(self, name)
-            if not least <= value <= greatest:
+            if value is not None and not least <= value <= greatest:
                 raise UserError(f"{_flag(name)} must be in [{least}, {greatest}]; it is {value}.")
         if self.validation_split == 1:
             raise UserError(
                 "--validation-split must be less than 1, or nothing is left to train on."
-            )
-        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
-            raise UserError(
-                f"--warmup-epochs must be less than --epochs; it is {self.warmup_epochs:g} of "
-                f"{self.epochs}, and the learning rate would never fall."
             )
         if self.deterministic and self.randaugment:
             raise UserError(
@@ -235,7 +260,13 @@ def recipe_from_flags(flags: argparse.Namespace) -> Recipe:
     recipe = RECIPES[flags.recipe or ("small" if dataset == "shapes" else "modern")]
     if "weights" in given:
         given = {"learning_rate": FINE_TUNING_SHARE * recipe.learning_rate} | given
-    return dataclasses.replace(recipe, **given)
+    recipe = dataclasses.replace(recipe, **given)
+    if recipe.schedule == "cosine" and given.get("warmup_epochs", 0) >= recipe.epochs:
+        raise UserError(
+            f"--warmup-epochs must be less than --epochs; it is {recipe.warmup_epochs:g} of "
+            f"{recipe.epochs}, and the learning rate would never fall."
+        )
+    return recipe
 
 
 def _flag(name: str) -> str:
@@ -243,7 +274,8 @@ def _flag(name: str) -> str:
 
 
 def _flag_type(setting: dataclasses.Field):
-    return str if setting.type == str | None else setting.type
+    """The type itself, or the one beside `None`."""
+    return (typing.get_args(setting.type) or (setting.type,))[0]
 
 
 def _defaults_text(name: str) -> str:

@@ -4,16 +4,18 @@ import contextlib
 import csv
 import fcntl
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_googlenet.atomic import leftovers, remove_leftovers, replacing
+from keras_googlenet.atomic import remove_leftovers, replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import read_labels, write_labels
 from keras_googlenet.training.recipe import RECIPE_FILE, Recipe
 
 CHECKPOINTS = "checkpoints"
+LOGS = "logs"
 LABELS_FILE = "labels.txt"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
@@ -22,7 +24,7 @@ METRICS_FILE = "metrics.json"
 _FILES = (RECIPE_FILE, LABELS_FILE, HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE)
 
 
-def settle(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
+def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
     """Decides by which recipe a run goes on.
 
     Args:
@@ -38,15 +40,19 @@ def settle(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
             something else than a run.
     """
     if not (workdir / RECIPE_FILE).exists():
-        if workdir.exists() and set(workdir.iterdir()) - set(_begun(workdir)):
-            raise UserError(f"{workdir} holds something else than a run; give another --workdir.")
+        foreign = _foreign(workdir)
+        if foreign:
+            raise UserError(
+                f"{workdir} holds something else than a run ({foreign[0].name}); give another "
+                "--workdir."
+            )
         return recipe
     before = Recipe.load(workdir)
     differences = recipe.differences(before)
-    if not differences or winner == "flags":
-        return recipe
     if winner == "run":
         return before
+    if not differences or winner == "flags" or not _holds_training(workdir):
+        return recipe
     if set(differences) == {"epochs"} and recipe.epochs > before.epochs:
         print(
             f"{workdir} goes on from {before.epochs} to {recipe.epochs} epochs, with the schedule "
@@ -61,12 +67,25 @@ def settle(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
     )
 
 
-def _begun(workdir: Path) -> list[Path]:
-    """What a run that was killed before it wrote its recipe may have left."""
-    if not (workdir / CHECKPOINTS).is_dir():  # its lock comes first
+def _foreign(workdir: Path) -> list[Path]:
+    """What is neither left by a run that was killed early nor put there by system or shell."""
+    if not workdir.exists():
         return []
-    known = [workdir / CHECKPOINTS, workdir / LABELS_FILE]
-    return known + [path for name in _FILES for path in leftovers(workdir / name)]
+    known = {CHECKPOINTS, LOGS, "lost+found", "Thumbs.db", "desktop.ini"}
+    if (workdir / CHECKPOINTS).is_dir():
+        known.add(LABELS_FILE)
+
+    def is_known(path):
+        is_log = path.suffix in (".log", ".out", ".err") or path.stem.startswith("log")
+        return path.name in known or path.name.startswith(".") or (path.is_file() and is_log)
+
+    return sorted(path for path in workdir.iterdir() if not is_known(path))
+
+
+def _holds_training(workdir: Path) -> bool:
+    """Whether something would be lost with the run directory."""
+    done = (workdir / HISTORY_FILE).exists() or (workdir / METRICS_FILE).exists()
+    return done or any((workdir / CHECKPOINTS).glob("*.npz"))
 
 
 def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
@@ -77,6 +96,33 @@ def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
         return json.loads((workdir / METRICS_FILE).read_text())
     except ValueError:  # the disk damaged it: the last checkpoint makes it again
         return None
+
+
+@contextlib.contextmanager
+def opened(recipe: Recipe, workdir: Path, labels: list[str]) -> Iterator[None]:
+    """Keeps other processes off a run directory, and says in it what the run is.
+
+    If the block fails before anything is worth keeping, nothing of the run is left.
+
+    Raises:
+        UserError: If another process trains there, or it was trained on other classes.
+    """
+    new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    is_begun = _holds_training(workdir)
+    with locked(workdir):
+        try:
+            _describe(recipe, workdir, labels)
+            yield
+        except BaseException:
+            if not is_begun and not _holds_training(workdir):
+                for name in _FILES:
+                    (workdir / name).unlink(missing_ok=True)
+                for name in (CHECKPOINTS, LOGS):
+                    shutil.rmtree(workdir / name, ignore_errors=True)
+                with contextlib.suppress(OSError):  # where a log of the user's stays
+                    for folder in new:
+                        folder.rmdir()
+            raise
 
 
 @contextlib.contextmanager
@@ -98,10 +144,10 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim(recipe: Recipe, workdir: Path, labels: list[str]):
+def _describe(recipe: Recipe, workdir: Path, labels: list[str]):
     """Writes down what the run is, or checks that the one that is there has the same classes."""
     file = workdir / LABELS_FILE
-    if (workdir / RECIPE_FILE).exists() and file.exists() and read_labels(file) != labels:
+    if _holds_training(workdir) and file.exists() and read_labels(file) != labels:
         raise UserError(
             f"{workdir} was trained on other classes than {recipe.dataset} has; give another "
             "--workdir."

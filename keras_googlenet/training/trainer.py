@@ -12,17 +12,12 @@ import tensorflow as tf
 from keras_googlenet.atomic import replacing
 from keras_googlenet.data import datasets
 from keras_googlenet.errors import LostWorkerError, UserError
-from keras_googlenet.training import distribution, rundir
+from keras_googlenet.training import checkpoints, distribution, rundir
 from keras_googlenet.training.curves import draw_curves
-from keras_googlenet.training.network import (
-    build_network,
-    check_network,
-    compile_network,
-    synchronize_batch_norm,
-)
+from keras_googlenet.training.loop import Run
+from keras_googlenet.training.network import check_network, synchronize_batch_norm
 from keras_googlenet.training.optimizers import averaged
 from keras_googlenet.training.recipe import Recipe
-from keras_googlenet.training.run import Run
 from keras_googlenet.training.signals import Signals
 
 
@@ -64,8 +59,9 @@ def train(
         options: How to do it here and now.
 
     Returns:
-        The content of `metrics.json`: metrics of the last validation with `val_` in front, and
-        `epochs`, `seconds`, `images_per_second`.
+        The content of `metrics.json`: metrics of the validation of the kept epoch with `val_` in
+        front, the number `kept_epoch` of that epoch, from 1, and `epochs`, `seconds`,
+        `images_per_second`.
 
     Raises:
         UserError: If the data set cannot be used, `workdir` holds a run of another recipe, or the
@@ -73,7 +69,7 @@ def train(
         LostWorkerError: If another worker is gone.
         SystemExit: If a signal ended the run, with status 128 plus its number.
     """
-    recipe = rundir.settle(recipe, workdir, options.recipe_of)
+    recipe = rundir.agreed_recipe(recipe, workdir, options.recipe_of)
     check_network(recipe)
     metrics = rundir.finished_metrics(recipe, workdir)
     if metrics is not None:
@@ -88,17 +84,11 @@ def train(
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
         if worker.index == 0:
-            stack.enter_context(rundir.locked(workdir))
-            rundir.claim(recipe, workdir, dataset.labels)
-        run = Run(recipe, workdir, dataset, strategy, signals, 60 * options.checkpoint_minutes)
-        with strategy.scope():
-            classes, say = len(dataset.labels), run.progress.say
-            model = build_network(recipe, classes, options.weights, say)
-            synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
-            compile_network(model, run.feeding.used_recipe, run.feeding.steps)
-            run.take(model)
-        with _naming_failures(worker.count):
-            run.go()
+            stack.enter_context(rundir.opened(recipe, workdir, dataset.labels))
+        stack.enter_context(_naming_failures(worker.count))
+        minutes, weights = options.checkpoint_minutes, options.weights
+        run = Run(recipe, workdir, dataset, strategy, signals, 60 * minutes, weights)
+        run.run_epochs()
         return _write_results(run, began)
 
 
@@ -124,6 +114,9 @@ def _prepare_keras(recipe: Recipe):
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
+        # The graph optimizer orders what it rewrites by memory addresses, so that sums of several
+        # gradients come in another order in each process.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     precision = recipe.precision
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
 
@@ -153,17 +146,20 @@ def _first_line(error: tf.errors.OpError) -> str:
 
 def _write_results(run: Run, began: float) -> dict[str, float]:
     """Writes curves, the kept network alone and, last, what marks the run as done."""
-    last, model = run.history[-1], run.model
-    metrics = {key: value for key, value in last.items() if key.startswith("val_")} | {
+    row, model = run.history[run.kept_epoch], run.model
+    metrics = {key: value for key, value in row.items() if key.startswith("val_")} | {
+        "kept_epoch": run.kept_epoch + 1,
         "epochs": run.epoch,
         "seconds": round(time.time() - began, 1),
         "images_per_second": round(run.progress.images_per_second, 1),
     }
     synchronize_batch_norm(model, False)
-    with averaged(model, model.optimizer):
+    with averaged(model, run.optimizer):
+        if run.kept:
+            checkpoints.assign(checkpoints.weights_by_name(model), run.kept)
         if run.writes:
             draw_curves(run.history, run.workdir / rundir.CURVES_FILE)
             with replacing(run.workdir / rundir.MODEL_FILE) as file:
-                keras.Model(model.inputs, model.outputs, name=model.name).save(file)
+                model.save(file)
             rundir.write_metrics(metrics, run.workdir)
     return metrics

@@ -3,6 +3,8 @@
 import math
 import sys
 
+import numpy as np
+
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import HEADS
 
@@ -12,8 +14,8 @@ WINDOW = 200  # steps that a loss is averaged over
 WINDOWS = 5  # how often in a row a head must be stuck: 1000 steps
 
 
-class Watch:
-    """Looks at the losses of every training step.
+class LossMonitor:
+    """Looks at the losses of every training step, some steps at a time.
 
     Args:
         classes: Number of classes.
@@ -24,40 +26,29 @@ class Watch:
 
     def __init__(self, classes: int):
         self.guess = math.log(classes)  # cross-entropy of a head that knows nothing
-        self.epoch_sums = dict.fromkeys(HEADS, 0.0)  # of this epoch up to the step before
-        self.sums, self.steps = dict.fromkeys(HEADS, 0.0), 0  # of this window
+        self.window = []
         self.stuck_for = dict.fromkeys(HEADS, 0)
         self.warned = set()
 
-    def begin_epoch(self, losses: dict[str, float], step: int):
-        """Starts over where an epoch stands.
+    def update(self, losses: np.ndarray, epoch: int, last_step: int):
+        """Takes in the losses of the newest steps.
 
         Args:
-            losses: Mean of each head's loss over the steps of the epoch that were done before.
-            step: How many they are.
-        """
-        self.epoch_sums = {head: losses[head] * step for head in HEADS}
-
-    def see(self, losses: dict[str, float], step: int, place: str):
-        """Takes in a step.
-
-        Args:
-            losses: Mean of each head's loss over the steps of this epoch, as Keras reports it.
-            step: How many they are.
-            place: Where the run is, for a message.
+            losses: `(steps, heads)`.
+            epoch: Number of the epoch, from 0.
+            last_step: Number of the last of the steps in it, from 1.
 
         Raises:
             UserError: If a loss is no number.
         """
-        if not all(math.isfinite(loss) for loss in losses.values()):
-            raise no_number("loss", place)
-        for head in HEADS:
-            self.sums[head] += losses[head] * step - self.epoch_sums[head]
-            self.epoch_sums[head] = losses[head] * step
-        self.steps += 1
-        if self.steps == WINDOW:
-            self._judge({head: total / WINDOW for head, total in self.sums.items()})
-            self.sums, self.steps = dict.fromkeys(HEADS, 0.0), 0
+        finite = np.isfinite(losses).all(axis=1)
+        if not finite.all():
+            step = last_step - len(losses) + 1 + int(np.argmin(finite))
+            raise no_number("loss", f"epoch {epoch + 1}, step {step}")
+        self.window += list(losses)
+        while len(self.window) >= WINDOW:
+            self._judge(dict(zip(HEADS, np.mean(self.window[:WINDOW], axis=0), strict=True)))
+            del self.window[:WINDOW]
 
     def _judge(self, losses: dict[str, float]):
         another_learns = min(losses.values()) < (1 - LEARNING) * self.guess
@@ -76,9 +67,9 @@ class Watch:
                 )
 
 
-def no_number(what: str, place: str) -> UserError:
-    """Returns the error of a run that has left the numbers."""
+def no_number(what: str, where: str) -> UserError:
+    """Returns the error of a run whose loss or weights are infinite or not a number."""
     return UserError(
-        f"the {what} is not a finite number at {place}; the last good checkpoint is kept. Start "
-        "again with a lower --learning-rate or with --precision float32."
+        f"the {what} is not a finite number at {where}; checkpoints from before it stay. Start "
+        "again with a lower --learning-rate, with --clip-norm 1 or with --precision float32."
     )

@@ -16,13 +16,13 @@ from training_process import small_network
 
 from keras_googlenet.data import datasets, pipeline
 from keras_googlenet.googlenet import HEADS
-from keras_googlenet.training import checkpoints, trainer
-from keras_googlenet.training.run import Run
+from keras_googlenet.training import checkpoints, network
+from keras_googlenet.training.loop import Run
 
 
 @pytest.fixture
 def train(run_script, monkeypatch):
-    monkeypatch.setattr(trainer, "build_network", small_network)
+    monkeypatch.setattr(network, "build_network", small_network)
     return lambda *flags: run_script("train.py", *flags)
 
 
@@ -62,16 +62,16 @@ def test_every_head_learns(run_script, tmp_path):
 
 def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, monkeypatch):
     flags = small_run(image_folder, tmp_path / "run", epochs=2)
-    original = Run.on_train_batch_end
+    original = Run._is_urgent
 
-    def interrupt(self, batch, logs=None):
-        if self.place == 3:
-            self.watch.warned.add("aux2")
+    def interrupt(self):
+        if self.global_step == 4:
+            self.monitor.warned.add("aux2")
             signal.raise_signal(signal.SIGINT)
-        original(self, batch, logs)
+        return original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "on_train_batch_end", interrupt)
+        patch.setattr(Run, "_is_urgent", interrupt)
         outcome = train(*flags)
     assert outcome.status == 130 and "stopped at epoch 2, step" in outcome.err
     assert not (tmp_path / "run" / "metrics.json").exists()
@@ -91,12 +91,12 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     train, image_folder, tmp_path, monkeypatch
 ):
     """Full from the first epoch's end on: a signal cannot save, the second epoch ends the run."""
-    flags, original = small_run(image_folder, tmp_path / "run"), Run.on_train_batch_end
+    flags, original = small_run(image_folder, tmp_path / "run"), Run._is_urgent
 
-    def interrupt(self, batch, logs=None):
-        if self.place == 4:
+    def interrupt(self):
+        if self.global_step == 4:
             signal.raise_signal(signal.SIGINT)
-        original(self, batch, logs)
+        return original(self)
 
     def fill(patch, saves):
         left = iter([np.savez] * saves)
@@ -111,7 +111,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
 
     with monkeypatch.context() as patch:
         fill(patch, saves=1)
-        patch.setattr(Run, "on_train_batch_end", interrupt)
+        patch.setattr(Run, "_is_urgent", interrupt)
         outcome = train(*flags)
     assert outcome.status == 130 and outcome.err.splitlines()[-1] == "stopped at epoch 2, step 2"
     assert "no checkpoint was written, that of epoch 2, step 0 stays" in outcome.err
@@ -197,12 +197,12 @@ def test_what_is_measured_and_kept_is_the_average(train, pictures, tmp_path):
 
 def test_fewer_pictures_than_devices(pictures):
     from keras_googlenet.errors import UserError
-    from keras_googlenet.training.feeding import Feeding
+    from keras_googlenet.training.input_pipeline import InputPipeline
     from keras_googlenet.training.recipe import Recipe
 
     class Strategy:
         num_replicas_in_sync = 200
         cluster_resolver = None
 
-    with pytest.raises(UserError, match="has 120 pictures to train on for 200 devices"):
-        Feeding(Recipe(), datasets.open_dataset(str(pictures)), Strategy(), print)
+    with pytest.raises(UserError, match="has 120 images to train on for 200 devices"):
+        InputPipeline(Recipe(), datasets.open_dataset(str(pictures)), Strategy(), print)

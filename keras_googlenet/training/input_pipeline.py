@@ -1,38 +1,37 @@
-"""The batches of a run, as its network takes them: preprocessed, one label a head."""
+"""The batches of a run: sizes, steps, and the passes over its data set."""
 
 import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data import pipeline
 from keras_googlenet.data.datasets import ImageDataset
 from keras_googlenet.data.unreadable import PastUnreadable, Unreadable
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import HEADS
-from keras_googlenet.imagenet import preprocess_input
-from keras_googlenet.training.distribution import spread, this_worker
+from keras_googlenet.training.distribution import distribute, this_worker
 from keras_googlenet.training.recipe import Recipe
 
 
-class Feeding:
+class InputPipeline:
     """Makes the passes over a data set.
 
     Args:
-        recipe: Says size, variant, seed and augmentation.
+        recipe: Says size, seed, augmentation and how long.
         dataset: What to learn and what to measure on.
-        strategy: Spreads the batches.
+        strategy: Distributes the batches.
         note: Is given a sentence for each unreadable image.
 
     Attributes:
-        batch_size: Pictures a training step over all devices; fewer than the recipe's where the
+        batch_size: Images a training step over all devices; fewer than the recipe's where the
             data set is smaller.
-        steps: Training steps an epoch.
-        validation_steps: Steps of a validation.
+        steps: Training steps of a whole epoch.
+        epochs: Epochs of the run.
 
     Raises:
-        UserError: If there are fewer pictures than devices.
+        UserError: If there are fewer images than devices.
     """
 
     def __init__(
@@ -49,14 +48,15 @@ class Feeding:
         train, validation = dataset.train, dataset.validation
         if train.size < replicas:
             raise UserError(
-                f"{recipe.dataset} has {train.size} pictures to train on for {replicas} devices; "
+                f"{recipe.dataset} has {train.size} images to train on for {replicas} devices; "
                 "give a larger data set or --strategy none."
             )
         self.batch_size = pipeline.usable_batch_size(train.size, recipe.batch_size, replicas)
         self.steps = train.size // self.batch_size
         padded = math.ceil(validation.size / replicas) * replicas
         self._validation_batch_size = min(self.batch_size, padded)
-        self.validation_steps = math.ceil(validation.size / self._validation_batch_size)
+        self._most_steps = recipe.max_steps or recipe.epochs * self.steps
+        self.epochs = min(recipe.epochs, math.ceil(self._most_steps / self.steps))
         self._unreadable_train = Unreadable(train, note)
         self._unreadable_validation = Unreadable(validation, note)
 
@@ -65,16 +65,25 @@ class Feeding:
         """The recipe with the batch size that is used, which the learning rate scales with."""
         return dataclasses.replace(self.recipe, batch_size=self.batch_size)
 
-    @property
-    def element_spec(self) -> tuple:
-        """What a batch of training looks like on one device."""
-        size = self.recipe.image_size
-        images = tf.TensorSpec((None, size, size, 3), tf.float32)
-        labels = tf.TensorSpec((None, self.classes), tf.float32)
-        return images, (labels,) * len(HEADS)
+    def steps_of(self, epoch: int) -> int:
+        """Returns the training steps of an epoch: all, or what `--max-steps` leaves of the last."""
+        return min(self.steps, self._most_steps - epoch * self.steps)
+
+    def class_weights(self) -> tf.Tensor | None:
+        """Returns what an example of each class counts, a mean of 1; `None` where all count 1."""
+        if self.recipe.class_weights == "none":
+            return None
+        counts = np.zeros(self.classes)
+        for labels in self.dataset.train.examples.map(lambda _, label: label).batch(4096):
+            counts += np.bincount(labels, minlength=self.classes)
+        examples, present = counts.sum(), np.count_nonzero(counts)
+        return tf.constant(examples / (present * np.maximum(counts, 1)), tf.float32)
 
     def train(self, epoch: int, first_step: int = 0) -> PastUnreadable:
-        """Returns an epoch, or what is left of it: `(images, (labels, labels, labels))`."""
+        """Returns the batches of an epoch, or those that are left: `(images, labels)`.
+
+        Images are `(n, size, size, 3)` uint8 RGB, labels `(n, classes)` float32.
+        """
         recipe, split = self.recipe, self.dataset.train
         augmentation = pipeline.Augmentation(
             area=(recipe.min_crop_area, 1.0),
@@ -98,7 +107,7 @@ class Feeding:
                 worker=self.worker,
                 unreadable=self._unreadable_train.numbers,
             )
-            return spread(self.strategy, batches.map(self._for_heads))
+            return distribute(self.strategy, batches.take(self.steps_of(epoch) - step))
 
         def examples(step):
             begin = step * self.batch_size
@@ -109,15 +118,20 @@ class Feeding:
         return PastUnreadable(build, examples, view, self._unreadable_train, first_step)
 
     def validation(self) -> PastUnreadable:
-        """Returns a pass over the validation split, with weights: 0 for what only fills a batch."""
+        """Returns a pass over the validation split: `(images, labels, weights)`.
+
+        Images are float32, to the last digit what evaluate.py shows the network; weights `(n,)`
+        are 0 for what only fills a batch. With `--max-steps`, at most as many batches.
+        """
         split, size = self.dataset.validation, self.recipe.image_size
         batch_size, unreadable = self._validation_batch_size, self._unreadable_validation
+        steps = min(math.ceil(split.size / batch_size), self.recipe.max_steps or math.inf)
 
         def build(step):
             batches = pipeline.validation_batches(
                 split, size, batch_size, self.worker, unreadable.numbers, first_step=step
             )
-            return spread(self.strategy, batches.map(self._one_hot).map(self._for_heads))
+            return distribute(self.strategy, batches.map(self._one_hot).take(int(steps) - step))
 
         def examples(step):
             whole = pipeline.validation_examples(split, step * batch_size, batch_size)
@@ -130,7 +144,3 @@ class Feeding:
 
     def _one_hot(self, images, labels, weights):
         return images, tf.one_hot(labels, self.classes), weights
-
-    def _for_heads(self, images, *labels_and_weights):
-        images = preprocess_input(images, self.recipe.variant)
-        return images, *((tensor,) * len(HEADS) for tensor in labels_and_weights)

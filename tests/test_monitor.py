@@ -1,30 +1,26 @@
 import math
 
+import numpy as np
 import pytest
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.training import watching
+from keras_googlenet.training import monitor
 
 CLASSES = 1000
 GUESS = math.log(CLASSES)  # 6.908
-HEADS = ("main", "aux1", "aux2")
-STEPS = 70  # an epoch: no window of 200 steps fits into one
 
 
 class Seen:
-    """Shows a watch the running means of an epoch, as Keras reports them."""
+    """Shows a monitor the losses of steps, some steps at a time."""
 
-    def __init__(self):
-        self.watch, self.epoch = watching.Watch(CLASSES), []
+    def __init__(self, at_once=70):
+        self.monitor, self.at_once, self.step = monitor.LossMonitor(CLASSES), at_once, 0
 
     def see(self, steps, *losses):
-        for _ in range(steps):
-            if len(self.epoch) in (0, STEPS):
-                self.epoch = []
-                self.watch.begin_epoch(dict.fromkeys(HEADS, 0.0), 0)
-            self.epoch.append(losses)
-            means = [sum(column) / len(self.epoch) for column in zip(*self.epoch, strict=True)]
-            self.watch.see(dict(zip(HEADS, means, strict=True)), len(self.epoch), "epoch 1, step 1")
+        while steps:
+            now = min(steps, self.at_once)
+            steps, self.step = steps - now, self.step + now
+            self.monitor.update(np.array([losses] * now), 0, self.step)
 
 
 def test_a_stuck_head_gets_one_warning_that_names_it(capsys):
@@ -54,6 +50,8 @@ def test_a_head_that_wakes_up_in_time_is_left_alone(capsys):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_no_number_stops_the_run(value):
-    with pytest.raises(UserError, match="loss is not a finite number at epoch 1, step 1"):
-        Seen().see(1, value, 3.0, 3.0)
+def test_no_number_stops_the_run_and_its_step_is_named(value):
+    losses = np.full((10, 3), 3.0)
+    losses[6, 1] = losses[8, 0] = value
+    with pytest.raises(UserError, match="loss is not a finite number at epoch 3, step 97;"):
+        monitor.LossMonitor(CLASSES).update(losses, 2, last_step=100)
