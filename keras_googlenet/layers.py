@@ -45,11 +45,40 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.band = np.asarray(self.alpha * neighbours, "float32")[None, None]
         super().build(input_shape)
 
-    def call(self, inputs):
-        """Returns `inputs` normalised, in the dtype that they came in."""
+    def call(self, inputs, training=None):
+        """Returns `inputs` normalized, in the dtype that they came in."""
         x = ops.cast(inputs, "float32")
-        energy = self.bias + ops.conv(ops.square(x), self.band, data_format="channels_last")
-        return ops.cast(x * _inverse_power(energy, self.beta), inputs.dtype)
+        return ops.cast(self._keep_input_only(x) if training else self._normalize(x), inputs.dtype)
+
+    def _normalize(self, x):
+        return x * _inverse_power(self._energy(x), self.beta)
+
+    def _energy(self, x):
+        return self.bias + self._neighbours(ops.square(x))
+
+    def _neighbours(self, x):
+        """Sums over the window, times `alpha`."""
+        return ops.conv(x, self.band, data_format="channels_last")
+
+    def _keep_input_only(self, x):
+        """The same with a gradient by hand, which computes the energy once more.
+
+        With e the energy, `dy[c] / dx[i] = e[c] ** -beta * [c == i] - 2 * beta * alpha * x[i] *
+        x[c] * e[c] ** (-beta - 1)` within the window. Derived step by step instead, half a dozen
+        feature maps would be kept for the way back.
+        """
+
+        @ops.custom_gradient
+        def normalized(x):
+            def gradient(*arguments, upstream=None):
+                upstream = arguments[0] if upstream is None else upstream
+                energy = self._energy(x)
+                scaled = upstream * _inverse_power(energy, self.beta)
+                return scaled - 2 * self.beta * x * self._neighbours(scaled * x / energy)
+
+            return self._normalize(x), gradient
+
+        return normalized(x)
 
     def compute_output_shape(self, input_shape):
         """Returns `input_shape`."""

@@ -41,6 +41,30 @@ def test_computes_in_float32_under_every_policy(policy):
     np.testing.assert_allclose(np.asarray(result, "float64"), expected, rtol=1e-2)
 
 
+@pytest.mark.parametrize("arguments", [{}, GOOGLE, OTHER], ids=["bvlc", "google", "other"])
+def test_the_gradient_by_hand_is_the_slope(activations, arguments):
+    """Against differences in float64 along random directions, and against TensorFlow's own."""
+    layer, random = LocalResponseNormalization(**arguments), np.random.default_rng(1)
+    names = {"depth_radius": "radius"}
+    settings = {names.get(key, key): value for key, value in arguments.items()}
+    towards = random.normal(0, 1, activations.shape)
+    x, gradients = tf.constant(activations), []
+    for training in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=training)
+            target = tf.reduce_sum(y * towards.astype("float32"))
+        gradients.append(tape.gradient(target, x).numpy().astype("float64"))
+    np.testing.assert_allclose(*gradients, atol=1e-5 * np.abs(gradients[1]).max())
+    for _ in range(3):
+        step = 1e-3 * random.normal(0, 1, activations.shape)
+        ahead, behind = (
+            (reference.local_response(activations + sign * step, **settings) * towards).sum()
+            for sign in (1, -1)
+        )
+        assert (gradients[0] * step).sum() == pytest.approx((ahead - behind) / 2, rel=1e-3)
+
+
 def test_survives_saving():
     layer = LocalResponseNormalization(**OTHER, name="norm")
     again = LocalResponseNormalization.from_config(layer.get_config())
