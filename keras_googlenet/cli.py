@@ -67,6 +67,8 @@ def run(main: Callable[[], None]):
     Args:
         main: Parses the flags and does the work.
     """
+    if sys.platform == "win32":
+        _fail("the scripts run on Linux and macOS; on Windows use them inside WSL 2.", USAGE_STATUS)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         main()
@@ -81,10 +83,12 @@ def run(main: Callable[[], None]):
 
 
 def start_tensorflow():
-    """Imports TensorFlow without the notes that its C++ part prints before it can be told not to.
+    """Imports TensorFlow and Keras, quietly, with the settings that the scripts need.
 
-    Call it after the flags are parsed, so that `--help` and mistakes are answered at once.
+    TensorFlow's C++ part prints notes before it can be told not to. Call it after the flags are
+    parsed, so that `--help` and mistakes are answered at once.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever keras.json asks for, installed or not
     logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow Datasets' notes to developers
     with tempfile.TemporaryFile() as notes:
         stderr = os.dup(2)
@@ -94,6 +98,9 @@ def start_tensorflow():
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+    keras = importlib.import_module("keras")
+    keras.config.set_image_data_format("channels_last")  # keras.json may say otherwise
+    keras.config.set_floatx("float32")
 
 
 def note(text: str):

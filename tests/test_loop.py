@@ -172,6 +172,9 @@ def test_tensorboard_gets_heads_learning_rate_and_speed(train, pictures, tmp_pat
         events[part] = EventAccumulator(str(tmp_path / "run" / "logs" / part))
         events[part].Reload()
         tags[part] = set(events[part].Tags()["tensors"])
+    steps = {f"batch_{head}_loss" for head in HEADS}
+    assert steps | {"batch_learning_rate", "batch_images_per_second"} <= tags["train"]
+    assert [event.step for event in events["train"].Tensors("batch_aux1_loss")] == [1, 2]
     heads = {f"epoch_{h}_{q}" for h in ("main", "aux1", "aux2") for q in ("loss", "accuracy")}
     assert heads <= tags["validation"]
     assert heads | {"epoch_learning_rate", "epoch_images_per_second"} <= tags["train"]
@@ -193,6 +196,77 @@ def test_what_is_measured_and_kept_is_the_average(train, pictures, tmp_path):
     loss = -np.log(scores[np.arange(102), labels].astype("float64")).mean()
     metrics = read_json(tmp_path / "run" / "metrics.json")
     assert metrics["val_main_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_epoch_is_kept_across_a_resume(keep, train, pictures, tmp_path, monkeypatch):
+    """Its accuracies are given; its weights are seen when they are measured."""
+    hits, seen = [30, 60, 60, 50], []  # of 102: at equal accuracy, the lower loss is better
+    original = network.make_test_step
+
+    def make_test_step(model, recipe, strategy):
+        step = original(model, recipe, strategy)
+
+        def measured(batch):
+            sums = step(batch).numpy()
+            if len(seen) == 1 or sums[0, 0] == 102:  # a batch holds the whole split
+                seen.append(model.get_layer("conv").get_weights()[0])
+            epoch = len(seen) - 1
+            sums[:, 1], sums[:, 2] = 200 - 10 * epoch, hits[epoch]
+            return tf.constant(sums)
+
+        return measured
+
+    monkeypatch.setattr(network, "make_test_step", make_test_step)
+    flags = [*small_run(pictures, tmp_path / "run"), "--batch-size", 120, "--average-share", 1]
+    flags += ["--learning-rate", 1, "--keep", keep]
+    assert train(*flags, "--epochs", 3).status == 0
+    assert read_json(tmp_path / "run" / "metrics.json")["kept_epoch"] == 3
+    assert train(*flags, "--epochs", 4).status == 0
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    kept = {"best": 3, "last": 4}[keep]
+    assert (metrics["kept_epoch"], metrics["epochs"]) == (kept, 4)
+    assert metrics["val_main_accuracy"] == pytest.approx(hits[kept - 1] / 102)
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    np.testing.assert_array_equal(model.get_layer("conv").get_weights()[0], seen[kept - 1])
+    assert len({array.tobytes() for array in seen}) == 4
+
+
+def test_a_smoke_run_goes_all_the_way(train, pictures, tmp_path):
+    outcome = train(*small_run(pictures, tmp_path / "run", epochs=90), "--max-steps", 2)
+    assert outcome.status == 0 and "epoch 1/1" in outcome.err
+    assert read_json(tmp_path / "run" / "metrics.json")["epochs"] == 1
+    assert {"model.keras", "curves.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_failed_start_leaves_no_run_directory(train, pictures, tmp_path, monkeypatch):
+    """Another start with other flags is then no change of recipe."""
+
+    def no_memory(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "head_sums", no_memory)
+        outcome = train(*small_run(pictures, tmp_path / "runs" / "mine"))
+    assert outcome.status == 2 and "out of memory" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.5, [1, 10, 10, 3]), (0.05, [1, 20, 3])])
+def test_losses_stay_on_the_device_between_reads(
+    seconds, expected, train, pictures, tmp_path, monkeypatch
+):
+    """A GPU is not waited for: 24 steps are read after the first, every tenth, or every second."""
+    reads, original = [], Run.read_losses
+
+    def read(self, pending):
+        reads.append(len(pending))
+        original(self, pending)
+        return seconds * len(pending)
+
+    monkeypatch.setattr(Run, "read_losses", read)
+    assert train(*small_run(pictures, tmp_path / "run", epochs=1), "--batch-size", 5).status == 0
+    assert reads == expected
 
 
 def test_fewer_pictures_than_devices(pictures):

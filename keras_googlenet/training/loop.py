@@ -102,7 +102,7 @@ class Run:
         try:
             while self.epoch < self.input.epochs:
                 self._train_epoch()
-                validation = self._validate()
+                validation = self.validate()
                 self._record_epoch(validation)
         except Stopped:
             saved = self._save_if_possible()
@@ -120,7 +120,7 @@ class Run:
             pending.append(self.train_step(batch))
             self.step += 1
             if self._is_urgent() or len(pending) >= interval or self.step == steps:
-                step_seconds = self._read(pending) / len(pending)
+                step_seconds = self.read_losses(pending) / len(pending)
                 pending = []
                 interval = self._save_or_stop(step_seconds)
         self.progress.end()
@@ -132,7 +132,7 @@ class Run:
     def _save_is_due(self) -> bool:
         return time.monotonic() - self.saved_at >= self.checkpoint_seconds
 
-    def _read(self, pending: list[tf.Tensor]) -> float:
+    def read_losses(self, pending: list[tf.Tensor]) -> float:
         """Fetches the sums of some steps from the device; returns the seconds that they took."""
         sums = np.array([step.numpy() for step in pending], "float64")
         for step in sums:
@@ -170,7 +170,7 @@ class Run:
             self._save_if_possible()
         return round(interval)
 
-    def _validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Measures the averaged weights, and keeps them if they are the best so far."""
         sums = []
         with averaged(self.model, self.optimizer):
@@ -207,7 +207,7 @@ class Run:
         row |= {"learning_rate": float(self.optimizer.learning_rate)} | validation
         self.history.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros_like(self.sums)
-        self._save()
+        self.save()
         if self.writes:
             rundir.write_history(self.history, self.workdir)
             self.tensorboard.add_epoch(row, self.progress.images_per_second)
@@ -217,7 +217,7 @@ class Run:
     def _save_if_possible(self) -> bool:
         """Saves, or says what stands instead; the epoch's edge will tell whether the run ends."""
         try:
-            self._save()
+            self.save()
         except WriteError as error:
             self.progress.say(
                 f"warning: no checkpoint was written, that of {self.saved} stays: {error}"
@@ -225,7 +225,13 @@ class Run:
             return False
         return True
 
-    def _save(self):
+    def save(self):
+        """Writes a checkpoint.
+
+        Raises:
+            UserError: If a weight is no number.
+            WriteError: If the disk refuses.
+        """
         self.saved_at = time.monotonic()
         arrays = checkpoints.values(self.variables)
         if not all(np.isfinite(array).all() for array in arrays.values()):
