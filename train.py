@@ -80,7 +80,8 @@ def _last_line(metrics: dict[str, float], workdir: Path) -> str:
         for key, value in metrics.items()
         if key.endswith("_accuracy")
     )
-    return f"validation accuracy: {heads} in {metrics['seconds']:.0f} s -> {workdir}"
+    epoch = f"epoch {metrics['kept_epoch']} of {metrics['epochs']}"
+    return f"validation accuracy of {epoch}: {heads} in {metrics['seconds']:.0f} s -> {workdir}"
 
 
 if __name__ == "__main__":

@@ -42,11 +42,13 @@ def main():
     parser.add_argument("--threads", type=cli.positive, default=2, help="processor cores to use")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where")
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help="some rows")
+    parser.add_argument("--all", action="store_true", help="also what fusing gives and bits cost")
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(flags.threads)
     context = multiprocessing.get_context("spawn")
-    rows = {name: Row(context, name, vars(flags)) for name in flags.only or names}
+    plain = [name for name in names if flags.all or "," not in name]
+    rows = {name: Row(context, name, vars(flags)) for name in flags.only or plain}
     for row in rows.values():
         row.ask("turn")  # compiles, and does not count
     seconds = {name: [] for name in rows}
@@ -57,7 +59,7 @@ def main():
     results = {name: row.ask("facts") | rate(seconds[name], flags) for name, row in rows.items()}
     for name, row in rows.items():
         row.close()
-        _, variant, _ = training_rows.ROWS[name]
+        _, variant, *_ = training_rows.ROWS[name]
         results[name]["multiply_adds"] = multiply_adds_of(variant, flags.image_size)
     if flags.json:
         print(json.dumps({"device": rows[name].device, "rows": results}))

@@ -13,13 +13,17 @@ import numpy as np
 CLASSES = 1000
 PRODUCT = 4096  # side of the matrices whose product is the peak
 READ_EVERY = 10  # steps whose losses are read together, as the loop does
-ROWS = {  # name: (kind, variant, precision)
-    "batchnorm float32": ("keras", "batchnorm", "float32"),
-    "batchnorm bfloat16": ("keras", "batchnorm", "bfloat16"),
-    "paper float32": ("keras", "paper", "float32"),
-    "paper bfloat16": ("keras", "paper", "bfloat16"),
-    "torchvision float32": ("torch", "torchvision", "float32"),
-    "torchvision bfloat16": ("torch", "torchvision", "bfloat16"),
+ROWS = {  # name: (kind, variant, precision, what else is special)
+    "batchnorm float32": ("keras", "batchnorm", "float32", None),
+    "batchnorm bfloat16": ("keras", "batchnorm", "bfloat16", None),
+    "paper float32": ("keras", "paper", "float32", None),
+    "paper bfloat16": ("keras", "paper", "bfloat16", None),
+    "torchvision float32": ("torch", "torchvision", "float32", None),
+    "torchvision bfloat16": ("torch", "torchvision", "bfloat16", None),
+    "batchnorm float32, not fused": ("keras", "batchnorm", "float32", "not fused"),
+    "batchnorm bfloat16, not fused": ("keras", "batchnorm", "bfloat16", "not fused"),
+    "batchnorm float32, --deterministic": ("keras", "batchnorm", "float32", "deterministic"),
+    "paper bfloat16, --deterministic": ("keras", "paper", "bfloat16", "deterministic"),
 }
 
 
@@ -31,10 +35,10 @@ def serve(name: str, settings: dict, pipe):
         settings: Flags of benchmarks.training.
         pipe: Its first message is the device, in words.
     """
-    kind, variant, precision = ROWS[name]
+    kind, variant, precision, special = ROWS[name]
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     kinds = {"keras": {"tensorflow": TensorFlow, "jax": Jax}.get(backend), "torch": Torch}
-    row = kinds[kind](variant, precision, settings)
+    row = kinds[kind](variant, precision, settings | {"special": special})
     pipe.send(row.device)
     for question in iter(pipe.recv, None):
         if question == "turn":
@@ -82,6 +86,7 @@ class TensorFlow:
         import tensorflow as tf
 
         self.import_bytes, self.settings = resident_bytes(), settings
+        from keras_googlenet import layers
         from keras_googlenet.training import trainer
         from keras_googlenet.training.recipe import Recipe
 
@@ -100,8 +105,12 @@ class TensorFlow:
             batch_size=settings["batch_size"],
             precision=precision,
             average_share=0.0,  # the peers have none
+            keep="last",
+            deterministic=settings["special"] == "deterministic",
         )
-        trainer._prepare_keras(self.recipe)
+        trainer.prepare_keras(self.recipe)
+        if settings["special"] == "not fused":
+            layers.BatchNormalization._can_fuse = lambda *_: False
         self.folder = tempfile.TemporaryDirectory()
         self.run = self._run(Path(self.folder.name))
         images, labels = random_batch(settings)

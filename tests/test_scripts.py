@@ -39,7 +39,11 @@ def test_train_fills_the_run_directory(finished_run):
     assert [row["epoch"] for row in rows] == ["0", "1"]
     metrics = read_json(workdir / "metrics.json")
     names = {f"val_{head}_{key}" for head in HEADS for key in ("accuracy", "top5", "loss")}
-    assert set(metrics) == names | {"val_loss", "epochs", "seconds", "images_per_second"}
+    more = {"val_loss", "kept_epoch", "epochs", "seconds", "images_per_second"}
+    assert set(metrics) == names | more
+    kept = rows[metrics["kept_epoch"] - 1]
+    assert float(kept["val_main_accuracy"]) == metrics["val_main_accuracy"]
+    assert metrics["val_main_accuracy"] == max(float(row["val_main_accuracy"]) for row in rows)
     total = sum(w * metrics[f"val_{h}_loss"] for h, w in zip(HEADS, (1, 0.3, 0.3), strict=True))
     assert metrics["val_loss"] == pytest.approx(total, rel=1e-4)
     last = outcome.out.splitlines()[-1]
@@ -80,7 +84,7 @@ def test_fine_tuning_begins_from_other_weights(finished_run, run_script, image_f
         "train.py", *flags, "--freeze-until", "inception_4e_output", "--learning-rate", 0.001
     )
     assert outcome.status == 0, outcome.err
-    assert "begin anew" not in outcome.err, "the classes are the same"
+    assert "random ones" not in outcome.err, "the classes are the same"
     before = keras.models.load_model(weights)
     after = keras.models.load_model(tmp_path / "run" / "model.keras")
     for name, same in (("conv1_7x7_s2", True), ("inception_4e_1x1_bn", True), ("main", False)):

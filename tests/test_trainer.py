@@ -91,9 +91,9 @@ def test_seed_and_precision_are_those_of_the_recipe():
     drawn = []
     with dtype_policy("float16"):  # a run sets both for its whole process
         for seed in (3, 3, 4):
-            trainer._prepare_keras(Recipe(seed=seed))
+            trainer.prepare_keras(Recipe(seed=seed))
             assert keras.config.dtype_policy().name == "float32"
             drawn.append(np.asarray(keras.random.uniform((3,))).tolist())
         assert drawn[0] == drawn[1] != drawn[2]
-        trainer._prepare_keras(Recipe(precision="bfloat16"))
+        trainer.prepare_keras(Recipe(precision="bfloat16"))
         assert keras.config.dtype_policy().name == "mixed_bfloat16"

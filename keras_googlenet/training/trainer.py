@@ -80,7 +80,7 @@ def train(
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
     dataset = open_for(recipe)
-    _prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
+    prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
         if worker.index == 0:
@@ -110,7 +110,8 @@ def open_for(recipe: Recipe) -> datasets.ImageDataset:
     return dataset
 
 
-def _prepare_keras(recipe: Recipe):
+def prepare_keras(recipe: Recipe):
+    """Sets seed, precision and, if asked for, exactness for the whole process."""
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
