@@ -160,8 +160,8 @@ class TensorFlow:
 
     def _loop_facts(self) -> dict:
         pending = [self.sums] * READ_EVERY
-        self.run.progress.begin(0, 0, READ_EVERY)
-        read = seconds_of(lambda: self.run.read_losses(pending), lambda _: None)
+        with self.run.progress.bar_of(0, 0, READ_EVERY):
+            read = seconds_of(lambda: self.run.read_losses(pending), lambda _: None)
         checkpoint = seconds_of(self.run.save, lambda _: None, repeats=2)
         validation = seconds_of(self.run.validate, lambda _: None, repeats=2)
         images = self.run.input.dataset.validation.size

@@ -94,7 +94,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     flags, original = small_run(image_folder, tmp_path / "run"), Run._is_urgent
 
     def interrupt(self):
-        if self.global_step == 4:
+        if self.global_step == 5:
             signal.raise_signal(signal.SIGINT)
         return original(self)
 
@@ -154,7 +154,7 @@ def test_no_number_stops_the_run_and_keeps_what_was_good(train, pictures, tmp_pa
     flags = [*small_run(pictures, tmp_path / "run", epochs=1)]
     assert train(*flags).status == 0
     good = sorted(file.name for file in (tmp_path / "run" / "checkpoints").glob("*.npz"))
-    more = ["--epochs", 3, "--learning-rate", 1e38, "--recipe-of", "flags"]
+    more = ["--epochs", 3, "--learning-rate", 9e39, "--recipe-of", "flags"]  # 3e38 of a batch
     outcome = train(*flags, *more)
     assert outcome.status == 2
     assert "is not a finite number at epoch 2, step" in outcome.err.splitlines()[-1]
@@ -229,6 +229,9 @@ def test_the_best_epoch_is_kept_across_a_resume(keep, train, pictures, tmp_path,
     assert metrics["val_main_accuracy"] == pytest.approx(hits[kept - 1] / 102)
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     np.testing.assert_array_equal(model.get_layer("conv").get_weights()[0], seen[kept - 1])
+    other = {"best": "last", "last": "best"}[keep]  # the other weights are gone, the last ones not
+    assert train(*flags, "--epochs", 4, "--keep", other, "--recipe-of", "flags").status == 0
+    assert read_json(tmp_path / "run" / "metrics.json")["kept_epoch"] == 4
     assert len({array.tobytes() for array in seen}) == 4
 
 

@@ -36,16 +36,15 @@ def run_epoch(shown, clock, epoch, first_step=0, compiling=0.0, at_once=3):
             clock.now += FETCH
             yield "batch"
 
-    shown.begin(epoch, first_step, STEPS)
-    taken = 0
-    for step, _ in enumerate(shown.timed(batches()), first_step + 1):
-        clock.now += COMPUTE + (compiling if step == first_step + 1 else 0)
-        taken += 1
-        if taken == at_once or step in (first_step + 1, STEPS):
-            seconds = shown.update(taken, LOSSES)
-            assert seconds == taken * (FETCH + COMPUTE) or step == first_step + 1
-            taken = 0
-    shown.end()
+    with shown.bar_of(epoch, first_step, STEPS):
+        taken = 0
+        for step, _ in enumerate(shown.timed(batches()), first_step + 1):
+            clock.now += COMPUTE + (compiling if step == first_step + 1 else 0)
+            taken += 1
+            if taken == at_once or step in (first_step + 1, STEPS):
+                seconds = shown.update(taken, LOSSES)
+                assert seconds == taken * (FETCH + COMPUTE) or step == first_step + 1
+                taken = 0
     clock.now += VALIDATION
     shown.epoch_line({"epoch": epoch, "loss": 1.0, "val_loss": 1.0} | ROW)
 

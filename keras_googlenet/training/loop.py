@@ -45,8 +45,8 @@ class Run:
         step: Steps of the next one that are done.
         sums: What `network.head_sums` says of these steps together, `(heads, 4)` float64.
         history: A row for each epoch done.
-        kept_epoch: Index of the best one so far; `None` before the first.
-        kept: Its weights by name, if the recipe keeps the best.
+        kept_epoch: Index of the best one so far; `None` if the last is kept.
+        kept: Its weights by name.
     """
 
     def __init__(
@@ -115,15 +115,14 @@ class Run:
         if self.step == steps:  # saved before its validation
             return
         pending, interval = [], 1  # sums of steps that are still on the device; when to read them
-        self.progress.begin(self.epoch, self.step, steps)
-        for batch in self.progress.timed(self.input.train(self.epoch, self.step)):
-            pending.append(self.train_step(batch))
-            self.step += 1
-            if self._is_urgent() or len(pending) >= interval or self.step == steps:
-                step_seconds = self.read_losses(pending) / len(pending)
-                pending = []
-                interval = self._save_or_stop(step_seconds)
-        self.progress.end()
+        with self.progress.bar_of(self.epoch, self.step, steps):
+            for batch in self.progress.timed(self.input.train(self.epoch, self.step)):
+                pending.append(self.train_step(batch))
+                self.step += 1
+                if self._is_urgent() or len(pending) >= interval or self.step == steps:
+                    step_seconds = self.read_losses(pending) / len(pending)
+                    pending = []
+                    interval = self._save_or_stop(step_seconds)
 
     def _is_urgent(self) -> bool:
         """Whether to stop or save right after this step; several workers agree when they read."""
@@ -180,10 +179,9 @@ class Run:
                     self._stop_if_asked()
             total = np.sum([step.numpy() for step in sums], axis=0, dtype="float64")
             validation = {f"val_{key}": value for key, value in network.metrics_of(total).items()}
-            if self._is_best(validation):
+            if self.recipe.keep == "best" and self._is_best(validation):
                 self.kept_epoch = self.epoch
-                if self.recipe.keep == "best":
-                    self.kept = checkpoints.values(checkpoints.weights_by_name(self.model))
+                self.kept = checkpoints.values(checkpoints.weights_by_name(self.model))
         return validation
 
     def _stop_if_asked(self):
@@ -194,7 +192,7 @@ class Run:
 
     def _is_best(self, validation: dict[str, float]) -> bool:
         """By accuracy of the main head; of two that are equal, by its loss."""
-        if self.kept_epoch is None or self.recipe.keep == "last":
+        if self.kept_epoch is None:
             return True
 
         def rank(row):

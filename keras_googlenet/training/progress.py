@@ -1,5 +1,6 @@
 """What a person sees while a network trains: lines on standard error, and TensorBoard."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -42,8 +43,9 @@ class Progress:
         """Share of the training time so far that was spent waiting for images."""
         return self.waited / self.seconds if self.seconds else 0.0
 
-    def begin(self, epoch: int, first_step: int, steps: int):
-        """Opens the bar of an epoch.
+    @contextlib.contextmanager
+    def bar_of(self, epoch: int, first_step: int, steps: int) -> Iterator[None]:
+        """Inside the block an epoch is trained; after it validation begins.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -61,6 +63,11 @@ class Progress:
             leave=False,
         )
         self.read_at = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.bar.close()
+            self.ended = time.perf_counter()
 
     def timed(self, batches: Iterable) -> Iterator:
         """Yields the batches, and counts the time that each one takes as waiting."""
@@ -97,11 +104,6 @@ class Progress:
         if self.bar.disable and now - self.line_at >= LINE_SECONDS:
             self.step_line(losses)
         return took
-
-    def end(self):
-        """Closes the bar; validation begins."""
-        self.bar.close()
-        self.ended = time.perf_counter()
 
     def step_line(self, losses: dict[str, float]):
         """Leaves a line in the middle of an epoch."""

@@ -147,9 +147,10 @@ def _first_line(error: tf.errors.OpError) -> str:
 
 def _write_results(run: Run, began: float) -> dict[str, float]:
     """Writes curves, the kept network alone and, last, what marks the run as done."""
-    row, model = run.history[run.kept_epoch], run.model
+    kept_epoch = run.epoch - 1 if run.kept_epoch is None else run.kept_epoch
+    row, model = run.history[kept_epoch], run.model
     metrics = {key: value for key, value in row.items() if key.startswith("val_")} | {
-        "kept_epoch": run.kept_epoch + 1,
+        "kept_epoch": kept_epoch + 1,
         "epochs": run.epoch,
         "seconds": round(time.time() - began, 1),
         "images_per_second": round(run.progress.images_per_second, 1),
