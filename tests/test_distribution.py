@@ -282,7 +282,10 @@ CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
         ({"cluster": CLUSTER, "task": None}, "no task of this process"),
         ({"cluster": CLUSTER, "task": {"index": 0}}, "no task of this process"),
         ({"cluster": CLUSTER, "task": {"type": "worker", "index": "x"}}, "no task of this"),
-        ({"cluster": "a:1", "task": {"type": "worker", "index": 0}}, "no task of this process"),
+        *(
+            ({"cluster": cluster, "task": {"type": "worker", "index": 0}}, "no lists of addresses")
+            for cluster in ("a:1", ["a:1"], {"worker": "a:1"}, {"worker": {"0": "a:1"}})
+        ),
         ({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}, "lists no worker 2"),
         ({"cluster": CLUSTER, "task": {"type": "worker", "index": -1}}, "lists no worker -1"),
         (

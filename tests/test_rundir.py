@@ -102,6 +102,22 @@ def test_a_failed_start_leaves_nothing_and_binds_nobody(tmp_path):
     assert rundir.agreed_recipe(changed(seed=1), workdir, "run") == RECIPE
 
 
+def test_a_failed_start_takes_nothing_that_was_there(tmp_path):
+    """A model that somebody put beside its recipe, and logs of another program."""
+    RECIPE.save(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"precious")
+    with pytest.raises(UserError, match="holds a run of another recipe"):
+        rundir.agreed_recipe(changed(seed=1), tmp_path, None)
+    (tmp_path / "other" / "logs").mkdir(parents=True)
+    (tmp_path / "other" / "logs" / "mine").write_text("precious")
+    for workdir in (tmp_path, tmp_path / "other"):
+        with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, ["ant"]):
+            raise KeyError
+    assert (tmp_path / "model.keras").exists() and (tmp_path / "recipe.json").exists()
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["logs"]
+    assert (tmp_path / "other" / "logs" / "mine").read_text() == "precious"
+
+
 def test_a_failure_later_on_keeps_what_was_trained(tmp_path):
     with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, ["ant"]):
         (tmp_path / "checkpoints" / "00000-00000001.npz").write_bytes(b"")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 import tensorflow as tf
 from conftest import CLASSES, ROOT, read_json, small_run
 from PIL import Image
+
+from keras_googlenet import cli
 
 HEADS = ("main", "aux1", "aux2")
 
@@ -280,3 +283,28 @@ def test_an_idle_gpu_is_named_once(monkeypatch, capsys):
     monkeypatch.setattr(distribution, "_driver_sees_gpu", lambda: True)
     distribution.describe_devices(tf.distribute.get_strategy())
     assert capsys.readouterr().err.count('install it with `python -m pip install "tensorflow') == 1
+
+
+@pytest.mark.parametrize("variable", ["torch", "mxnet", None])
+def test_what_keras_is_set_to_does_not_reach_the_scripts(variable, tmp_path):
+    settings = {"backend": "mxnet", "image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = os.environ | {"KERAS_HOME": str(tmp_path)}
+    environment.pop("KERAS_BACKEND", None)
+    if variable:
+        environment["KERAS_BACKEND"] = variable
+    code = (
+        "from keras_googlenet import cli; cli.start_tensorflow(); import keras; "
+        "print(keras.backend.backend(), keras.config.image_data_format(), keras.config.floatx())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["tensorflow", "channels_last", "float32"], done.stderr
+    assert json.loads((tmp_path / "keras.json").read_text()) == settings
+
+
+def test_windows_is_told_where_the_scripts_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda: pytest.fail("nothing is begun"))
+    assert stop.value.code == 2 and "on Windows use them inside WSL 2" in capsys.readouterr().err

@@ -124,8 +124,8 @@ def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndar
     Raises:
         UserError: If one is missing, too many, or of another shape or type.
     """
-    expected = {name: (tuple(v.shape), v.numpy().dtype) for name, v in variables.items()}
-    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    expected = {name: (tuple(v.shape), v.dtype) for name, v in variables.items()}
+    found = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
     if expected != found:
         name = min(name for name, _ in expected.items() ^ found.items())
         raise UserError(

@@ -59,18 +59,19 @@ def cluster_resolver(text: str) -> tf.distribute.cluster_resolver.ClusterResolve
     if not cluster:
         return None
     try:
-        task, addresses = config["task"], {name: list(cluster[name]) for name in cluster}
-        kind, index = task["type"], int(task.get("index", 0))
+        kind, index = config["task"]["type"], int(config["task"].get("index", 0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"TF_CONFIG lists a cluster but no task of this process; it must look like {_EXAMPLE}."
         ) from error
+    if not isinstance(cluster, dict) or not all(isinstance(a, list) for a in cluster.values()):
+        raise UserError(f"TF_CONFIG has no lists of addresses; it must look like {_EXAMPLE}.")
     if kind not in TRAINING_TASKS:
         raise UserError(
             f"TF_CONFIG gives this process the task {kind}, which train.py has no use for: all "
             f"workers hold all weights. Start it as {' or '.join(TRAINING_TASKS)} only."
         )
-    training = {name: addresses[name] for name in TRAINING_TASKS if addresses.get(name)}
+    training = {name: cluster[name] for name in TRAINING_TASKS if cluster.get(name)}
     if index not in range(len(training.get(kind, ()))):
         raise UserError(
             f"TF_CONFIG lists no {kind} {index}, which this process is to be; it must look like "

@@ -125,13 +125,14 @@ class InputPipeline:
         """
         split, size = self.dataset.validation, self.recipe.image_size
         batch_size, unreadable = self._validation_batch_size, self._unreadable_validation
-        steps = min(math.ceil(split.size / batch_size), self.recipe.max_steps or math.inf)
+        whole = math.ceil(split.size / batch_size)
+        steps = min(whole, self.recipe.max_steps or whole)
 
         def build(step):
             batches = pipeline.validation_batches(
                 split, size, batch_size, self.worker, unreadable.numbers, first_step=step
             )
-            return distribute(self.strategy, batches.map(self._one_hot).take(int(steps) - step))
+            return distribute(self.strategy, batches.map(self._one_hot).take(steps - step))
 
         def examples(step):
             whole = pipeline.validation_examples(split, step * batch_size, batch_size)

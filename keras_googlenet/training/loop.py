@@ -67,6 +67,7 @@ class Run:
         self.progress = Progress(self.input.batch_size, self.input.epochs, shown=self.writes)
         self.tensorboard = TensorBoard(workdir / rundir.LOGS)
         self.monitor = LossMonitor(len(dataset.labels))
+        self.checkpoints = checkpoints.Checkpoints(workdir / rundir.CHECKPOINTS)
         self._build(len(dataset.labels), weights)
         self.epoch, self.step, self.history = 0, 0, []
         self.sums = np.zeros((len(HEADS), 1 + len(network.QUANTITIES)))
@@ -236,12 +237,8 @@ class Run:
             raise no_number("network", self._where())
         if self.writes:
             kept = {f"{_KEPT}{name}": array for name, array in self.kept.items()}
-            checkpoints.Checkpoints(self._checkpoints).save(arrays | kept, self._record())
+            self.checkpoints.save(arrays | kept, self._record())
         self.saved = self._where()
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self.workdir / rundir.CHECKPOINTS
 
     def _record(self) -> dict:
         return {
@@ -256,10 +253,9 @@ class Run:
 
     def _restore(self):
         """Sets everything to where the run was saved last."""
-        stored = checkpoints.Checkpoints(self._checkpoints)
         if self.writes:
-            stored.remove_leftovers()
-        found = stored.newest()
+            self.checkpoints.remove_leftovers()
+        found = self.checkpoints.newest()
         if found is None:
             return
         arrays, record = found

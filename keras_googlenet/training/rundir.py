@@ -84,8 +84,10 @@ def _foreign(workdir: Path) -> list[Path]:
 
 def _holds_training(workdir: Path) -> bool:
     """Whether something would be lost with the run directory."""
-    done = (workdir / HISTORY_FILE).exists() or (workdir / METRICS_FILE).exists()
-    return done or any((workdir / CHECKPOINTS).glob("*.npz"))
+    results = (HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE)
+    return any((workdir / name).exists() for name in results) or any(
+        (workdir / CHECKPOINTS).glob("*.npz")
+    )
 
 
 def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
@@ -107,22 +109,28 @@ def opened(recipe: Recipe, workdir: Path, labels: list[str]) -> Iterator[None]:
     Raises:
         UserError: If another process trains there, or it was trained on other classes.
     """
-    new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
-    is_begun = _holds_training(workdir)
+    ours = [workdir / name for name in (*_FILES, CHECKPOINTS, LOGS)]
+    new = [path for path in (*ours, workdir, *workdir.parents) if not path.exists()]
     with locked(workdir):
         try:
             _describe(recipe, workdir, labels)
             yield
         except BaseException:
-            if not is_begun and not _holds_training(workdir):
-                for name in _FILES:
-                    (workdir / name).unlink(missing_ok=True)
-                for name in (CHECKPOINTS, LOGS):
-                    shutil.rmtree(workdir / name, ignore_errors=True)
-                with contextlib.suppress(OSError):  # where a log of the user's stays
-                    for folder in new:
-                        folder.rmdir()
+            if not _holds_training(workdir):
+                _remove(new, workdir)
             raise
+
+
+def _remove(paths: list[Path], workdir: Path):
+    """Removes files and folders of a run, and the folders around it that are empty then."""
+    for path in paths:
+        if path in (workdir / CHECKPOINTS, workdir / LOGS):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_dir():
+            with contextlib.suppress(OSError):  # a log of the user's stays
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
