@@ -15,20 +15,23 @@ from keras_googlenet.errors import UserError
 def main():
     """Reads the flags and does what the docstring above says."""
     parser = cli.parser(__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="published file")
-    parser.add_argument("output", metavar="OUTPUT", help=".keras file to write")
+    parser.add_argument("source", metavar="SOURCE", type=cli.local, help="published file")
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=cli.local_path, help=".keras file to write"
+    )
     parser.add_argument("--variant", help="refuse a file of any other variant")
-    parser.add_argument("--verify", metavar="IMAGE", help="name what is in a picture")
+    verify = "name what is in a picture"
+    parser.add_argument("--verify", metavar="IMAGE", type=cli.local, help=verify)
     flags = parser.parse_args()
     output = Path(flags.output)
     if output.suffix != ".keras":
         raise UserError(f"OUTPUT must end in .keras; it is {output}.")
     cli.start_tensorflow()
 
-    from keras_googlenet.data import pipeline
+    from keras_googlenet.data import image_files
     from keras_googlenet.weights import conversion, publishers
 
-    image = pipeline.read_image(flags.verify) if flags.verify else None
+    image = image_files.read_image(flags.verify) if flags.verify else None
     converted = conversion.convert_file(flags.source, flags.variant)
     print(as_table(converted))
     print(publishers.provenance(converted.source.variant, Path(flags.source)))

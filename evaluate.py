@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import time
-from pathlib import Path
 
 from keras_googlenet import cli
 
@@ -35,20 +34,24 @@ def main():
     strategy = choose_strategy()
     with strategy.scope():
         networks = load_networks(flags)
-    name, dataset = open_dataset(flags, [network.recipe for network in networks])
+    name, dataset = open_dataset(flags, networks)
+    cli.note(str(dataset.contents))
     matched = classes.match_classes([network.labels for network in networks], dataset.labels)
     plan = make_plan(networks, matched, protocols(flags), tuple(flags.sizes), flags.table)
     partial = None
     if flags.report:
         partial = measure.keep_in(flags.report, plan, dataset.validation, name, flags.resume)
-    records = measure.measure_split(plan, dataset.validation, flags.batch_size, strategy, partial)
-    result = metrics.head_metrics(records, plan.heads)
+    records = measure.measure_split(
+        plan, dataset.validation, flags.batch_size, strategy, partial, cli.note
+    )
+    records, split = measure.readable(records, dataset.validation)
+    result = metrics.head_metrics(records, plan.heads) | {"data": dataset.contents.as_json()}
     if flags.table:
         result["table"] = metrics.table(records, plan.crop_counts)
     print(json.dumps(result) if flags.json else as_text(result))
     if flags.report:
         facts = {"models": flags.models, "dataset": name, "seconds": round(time.time() - began, 1)}
-        page = report.write(flags.report, plan, dataset.validation, records, facts)
+        page = report.write(flags.report, plan, split, records, facts)
         partial.remove()
         cli.note(str(page)) if flags.json else print(page)
 
@@ -58,9 +61,11 @@ def parse_flags() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     add = parser.add_argument
     cli.add_model(parser, several=True)
-    add("--dataset", help="name or folder (default: that of the run directory)")
-    add("--data-dir", help="where TensorFlow Datasets keeps its files")
-    add("--labels", metavar="FILE", help="file that names the class of each image in the folder")
+    datasets = "name or folder (default: that of the run directory)"
+    add("--dataset", type=cli.expanded, help=datasets)
+    add("--data-dir", type=cli.expanded, help="where TensorFlow Datasets keeps its files")
+    labels = "file that names the class of each image in the folder"
+    add("--labels", metavar="FILE", type=cli.local, help=labels)
     add("--label-columns", nargs=2, metavar=("FILE", "LABEL"), help="columns, if --labels is CSV")
     add("--crops", type=int, choices=CROPS, help="crops an image (default: 1, with --table 144)")
     sizes = "shorter sides of the resized image for a network of 224, scaled for others"
@@ -68,7 +73,7 @@ def parse_flags() -> argparse.Namespace:
     table = "print errors of the first model, the first two, … at 1, 10, … --crops crops"
     add("--table", action="store_true", help=table)
     add("--batch-size", type=cli.positive, default=100, help="crops a step")
-    add("--report", type=Path, metavar="DIR", help="write a report there")
+    add("--report", type=cli.local_path, metavar="DIR", help="write a report there")
     add("--resume", action="store_true", help="go on with a --report that was cut off")
     add("--json", action="store_true", help="print the result as JSON")
     flags = parser.parse_args()
@@ -99,15 +104,18 @@ def protocols(flags: argparse.Namespace) -> list[int]:
     return [count for count in CROPS if count == most or (flags.table and count < most)]
 
 
-def open_dataset(flags: argparse.Namespace, recipes: list[dict | None]):
+def open_dataset(flags: argparse.Namespace, networks: list):
     """Opens what the flags ask for, and says what it is called."""
     from keras_googlenet.data.labelled import open_labelled
-    from keras_googlenet.evaluation.sets import dataset_for_all
+    from keras_googlenet.evaluation.sets import dataset_for, runs_of
 
     if flags.labels:
-        return flags.dataset, open_labelled(flags.dataset, flags.labels, flags.label_columns)
-    named = [flags.dataset, *(recipe["dataset"] for recipe in recipes if recipe)]
-    dataset = dataset_for_all(recipes, flags.dataset, flags.data_dir)
+        labels = networks[0].labels  # what numbers in the file count
+        opened = open_labelled(flags.dataset, flags.labels, flags.label_columns, labels, cli.note)
+        return flags.dataset, opened
+    runs = runs_of(networks)
+    named = [flags.dataset, *(run.recipe["dataset"] for run in runs)]
+    dataset = dataset_for(runs, flags.dataset, flags.data_dir, cli.note)
     return next(name for name in named if name), dataset
 
 

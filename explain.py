@@ -54,8 +54,10 @@ def parse_flags() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     add = parser.add_argument
     cli.add_model(parser)
-    add("images", metavar="IMAGE", nargs="*", help="image file, or folder of them")
-    add("--output", type=Path, help="picture, or folder of pictures (default: IMAGE with _cam.png)")
+    images = "image file, or folder of them"
+    add("images", metavar="IMAGE", nargs="*", type=cli.local, help=images)
+    output = "picture, or folder of pictures (default: IMAGE with _cam.png)"
+    add("--output", type=cli.local_path, help=output)
     classes = "names, wnids or numbers (default: the best class)"
     add("--classes", metavar="NAME,...", type=split_names, default=[], help=classes)
     add(
@@ -66,7 +68,8 @@ def parse_flags() -> argparse.Namespace:
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--branches", action="store_true", help="every branch of every module")
     kinds.add_argument("--heads", action="store_true", help="the main head beside aux1 and aux2")
-    kinds.add_argument("--report", type=Path, metavar="DIR", help="a page with all figures")
+    report = "a page with all figures"
+    kinds.add_argument("--report", type=cli.local_path, metavar="DIR", help=report)
     kinds.add_argument(
         "--features", metavar="LAYER:UNITS", help="draw what excites channels, a branch or a class"
     )
@@ -113,29 +116,30 @@ def add_feature_flags(group):
     add("--size", type=cli.positive, default=160, help="side of a picture in pixels")
     add("--steps", type=cli.positive, default=200, help="steps of the optimiser")
     add("--diversity", type=cli.positive, default=1, help="different pictures a unit")
-    add("--dataset", help="name or folder whose images excite the unit most")
-    add("--data-dir", help="where TensorFlow Datasets keeps its files")
+    dataset = "name or folder whose images excite the unit most"
+    add("--dataset", type=cli.expanded, help=dataset)
+    add("--data-dir", type=cli.expanded, help="where TensorFlow Datasets keeps its files")
     add("--seed", type=int, default=0, help="where the optimiser starts")
 
 
 def explain_images(flags: argparse.Namespace):
     """Explains every image, and goes on after one that cannot be read."""
     from keras_googlenet import models
-    from keras_googlenet.data import folders, pipeline
+    from keras_googlenet.data import folders, image_files, photographs
     from keras_googlenet.evaluation.progress import Progress
     from keras_googlenet.explaining import page, pictures
     from keras_googlenet.imagenet import find_class
 
-    files = folders.list_images(flags.images)
+    files = folders.list_images(flags.images, cli.note, convertible=True)
     loaded = models.load(flags.model, flags.variant)
     subject = pictures.Subject(loaded.model, loaded.labels, loaded.image_size)
     classes = [find_class(name, loaded.labels) for name in flags.classes]
     paths = output_paths(flags, files)
-    entries, errors, progress = [], [], Progress(len(files))
+    entries, errors, turned, progress = [], [], {}, Progress(len(files))
     for file, path in zip(files, paths, strict=True):
         progress.update(1)
         try:
-            photograph = subject.look_at(file, pipeline.read_image(file))
+            photograph = subject.look_at(file, image_files.read_upright(file, turned))
         except UserError as error:
             errors.append(error)
             continue
@@ -143,6 +147,7 @@ def explain_images(flags: argparse.Namespace):
         print(f"{best} -> {path}", flush=True)
         entries.append(page.Entry(path.name, file, page.thumbnail(photograph.square), best))
     progress.close()
+    photographs.note_turned(turned, cli.note)
     if entries and is_folder(flags):
         index = paths[0].parent / INDEX
         write_page(index, page.render_index(f"{flags.model}: {len(entries)} images", entries))

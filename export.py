@@ -52,7 +52,8 @@ def parse_flags() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     add = parser.add_argument
     cli.add_model(parser)
-    add("output", metavar="OUTPUT", help="folder for versions, or .tflite, .onnx or .xml file")
+    output = "folder for versions, or .tflite, .onnx or .xml file"
+    add("output", metavar="OUTPUT", type=cli.local_path, help=output)
     formats = ("saved_model", *FORMATS.values())
     kind = "what to write; OUTPUT gets its suffix (default: by OUTPUT's suffix)"
     add("--format", choices=formats, help=kind)
@@ -61,8 +62,8 @@ def parse_flags() -> argparse.Namespace:
     kinds = ("none", "float16", "dynamic", "int8")
     add("--quantize", choices=kinds, default="none", help="weights, or all, of a LiteRT file")
     calibration = "folder or data set to compare on and to find int8's ranges with"
-    add("--calibration", metavar="FOLDER|DATASET", help=calibration)
-    add("--data-dir", help="where TensorFlow Datasets keeps its files")
+    add("--calibration", metavar="FOLDER|DATASET", type=cli.expanded, help=calibration)
+    add("--data-dir", type=cli.expanded, help="where TensorFlow Datasets keeps its files")
     batching = (
         "of a SavedModel: let the server merge requests, by batching_parameters.txt; one bad "
         "picture then fails the others of its batch (default: as it was, at first off)"
@@ -70,7 +71,7 @@ def parse_flags() -> argparse.Namespace:
     add("--batching", action=argparse.BooleanOptionalAction, help=batching)
     flags = parser.parse_args()
     try:
-        flags.format, flags.output = format_and_output(flags.format, Path(flags.output))
+        flags.format, flags.output = format_and_output(flags.format, flags.output)
     except UserError as error:
         parser.error(str(error))
     for flag, default, only in (
@@ -111,7 +112,7 @@ def format_and_output(kind: str | None, output: Path) -> tuple[str, Path]:
 def calibration_pictures(flags: argparse.Namespace, loaded):
     """Reads pictures of --calibration, or for int8 of the data set that the run was trained on."""
     from keras_googlenet.data import samples
-    from keras_googlenet.evaluation.sets import dataset_for
+    from keras_googlenet.evaluation.sets import dataset_for, runs_of
     from keras_googlenet.exporting.agreement import Pictures
 
     source = flags.calibration
@@ -121,7 +122,8 @@ def calibration_pictures(flags: argparse.Namespace, loaded):
         raise UserError("--quantize int8 needs --calibration with images like those to come.")
     is_folder = source is not None and Path(source).is_dir()
     dataset = samples.open_pictures(source) if is_folder else None
-    dataset = dataset or dataset_for(loaded.recipe, source, flags.data_dir)
+    dataset = dataset or dataset_for(runs_of([loaded]), source, flags.data_dir)
+    cli.note(str(dataset.contents))
     images, classes = samples.read_sample(
         dataset.validation, dataset.labels, loaded.labels, loaded.image_size, PICTURES
     )

@@ -6,7 +6,6 @@ python predict.py --server http://localhost:8501 photo.jpg
 """
 
 import json
-from pathlib import Path
 
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
@@ -30,7 +29,8 @@ def read_flags():
     parser = cli.parser(__doc__)
     parser.usage = "%(prog)s [OPTION ...] (MODEL | --server ADDRESS) IMAGE [IMAGE ...]"
     cli.add_model(parser)
-    parser.add_argument("images", metavar="IMAGE", nargs="*", help="image file, or folder of them")
+    images = "image file, or folder of them"
+    parser.add_argument("images", metavar="IMAGE", nargs="*", type=cli.local, help=images)
     parser.add_argument("--top", type=cli.positive, default=5, help="classes to name")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     remote = parser.add_argument_group("a network behind TensorFlow Serving, in place of MODEL")
@@ -61,20 +61,22 @@ def run_model(flags, errors: list[UserError]):
     """Yields each picture's file and `Prediction`s by a network on this machine."""
     cli.start_tensorflow()
     from keras_googlenet import imagenet, models
-    from keras_googlenet.data import folders, pipeline
+    from keras_googlenet.data import folders, image_files, photographs
 
-    files = folders.list_images(flags.images)
+    files = folders.list_images(flags.images, cli.note, convertible=True)
     loaded = models.load(flags.model, flags.variant)
-    for batch in pipeline.view_batches(files, loaded.image_size, errors):
+    turned = {}
+    for batch in image_files.view_batches(files, loaded.image_size, errors, turned=turned):
         scores = loaded.predict(batch.images)
         named = imagenet.decode_predictions(scores, flags.top, loaded.labels)
         yield from zip(batch.files, named, strict=True)
+    photographs.note_turned(turned, cli.note)
 
 
 def ask_server(flags, errors: list[UserError]):
     """Yields each picture's file and `Prediction`s by a network on a server."""
     from keras_googlenet import serving
-    from keras_googlenet.data import folders
+    from keras_googlenet.data import folders, photographs
 
     if flags.top > serving.MOST_CLASSES:
         raise UserError(
@@ -84,16 +86,21 @@ def ask_server(flags, errors: list[UserError]):
         cli.start_tensorflow()  # the protos of gRPC need it
     model = serving.ServedModel(flags.server, flags.model_name, flags.model_version, flags.timeout)
     classify = serving.connect(model)
-    for file in folders.list_images(flags.images):
+    turned = {}
+    for file in folders.list_images(flags.images, cli.note, convertible=True):
         try:
-            yield file, classify(Path(file).read_bytes())[: flags.top]
+            content = photographs.upright_bytes(file, turned)
+        except UserError as error:
+            errors.append(error)
+            continue
+        try:
+            yield file, classify(content)[: flags.top]
         except serving.PictureRefused as error:
             errors.append(UserError(f"{file}: {error}"))
         except UserError as error:  # the next picture would meet it too
             errors.append(error)
-            return
-        except OSError as error:
-            errors.append(UserError(f"{file} cannot be read ({error.strerror}); give another."))
+            break
+    photographs.note_turned(turned, cli.note)
 
 
 def as_json(file: str, predictions) -> dict:

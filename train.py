@@ -20,14 +20,17 @@ from keras_googlenet.training.recipe import (
 )
 
 BEGAN = time.time()
+PATHS = {"dataset": cli.expanded, "data_dir": cli.expanded, "weights": cli.local}
 
 
 def main():
     """Reads the flags and does what the docstring above says."""
     parser = cli.parser(__doc__)
-    add_recipe_flags(parser)
+    add_recipe_flags(parser, PATHS)
     parser.add_argument(
-        "--workdir", type=Path, help="run directory (default: runs/ and the name of the data set)"
+        "--workdir",
+        type=cli.local_path,
+        help="run directory (default: runs/ and the name of the data set)",
     )
     parser.add_argument(
         "--strategy",

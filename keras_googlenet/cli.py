@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def add_model(parser: argparse.ArgumentParser, several: bool = False):
         "models" if several else "model",
         metavar="MODEL",
         nargs="+" if several else None,
+        type=local,
         help="run directory, .keras file, or imagenet for published weights, downloaded once",
     )
     parser.add_argument(
@@ -59,6 +61,32 @@ def not_negative(text: str) -> float:
     if not number >= 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more; it is {number}")
     return number
+
+
+def expanded(text: str) -> str:
+    """The type of a flag for a path or a name that TensorFlow reads, from a URL too.
+
+    A `~` becomes the home folder: the shell leaves it in `--flag=~/x` and in quotes.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty; a variable of the shell may be unset")
+    path = os.path.expanduser(text)
+    if path.startswith("~") and not os.path.lexists(path):
+        user = path.partition("/")[0]
+        raise argparse.ArgumentTypeError(f"there is no user {user[1:]}, whose home {user} would be")
+    return path
+
+
+def local(text: str) -> str:
+    """As `expanded`, of a file or folder that must be on this machine."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise argparse.ArgumentTypeError(f"must be a path on this machine, not a URL; it is {text}")
+    return expanded(text)
+
+
+def local_path(text: str) -> Path:
+    """As `local`, as a `Path`."""
+    return Path(local(text))
 
 
 def run(main: Callable[[], None]):

@@ -1,7 +1,11 @@
 """What the numbers mean: the pixel values that go in and the classes that come out."""
 
+import codecs
+import contextlib
 import difflib
 import functools
+import os
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -140,13 +144,89 @@ def labels_path(file: Path) -> Path:
 
 
 def write_labels(file: Path, labels: Iterable[str]):
-    """Writes one label a line."""
-    file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    """Writes one label a line, each as `one_line` has it."""
+    file.write_text("".join(f"{one_line(label)}\n" for label in labels), encoding="utf-8")
 
 
 def read_labels(file: Path) -> list[str]:
-    """Reads one label a line."""
-    return file.read_text(encoding="utf-8").splitlines()
+    """Reads one label a line; blank lines count, except for those at the end."""
+    labels = [one_line(line) for line in split_lines(read_text(file))]
+    while labels and not labels[-1]:
+        labels.pop()
+    return labels
+
+
+def one_line(label: str) -> str:
+    r"""Returns a label as a file of labels has it: no line breaks, no tabs, no blanks around.
+
+    Bytes of a folder's name that are no UTF-8, which Python keeps as surrogates, become letters.
+
+    Example:
+    >>> one_line(" tabby\n cat"), one_line("caf\udce9")
+    ('tabby cat', 'café')
+    """
+    text = label if label.isprintable() else decode_text(os.fsencode(label))
+    return re.sub(r" *[\t\r\n]+ *", " ", text).strip(" ")
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Splits at the line ends of Unix, Windows and old Macs; `str.splitlines` knows eight more.
+
+    Example:
+    >>> split_lines("caf\u00e9\u2028bar\r\ntabby\n")
+    ['café\u2028bar', 'tabby', '']
+    """
+    return re.split(r"\r*\n|\r", text)
+
+
+def read_text(file: Path | str) -> str:
+    """Reads a text file of a user, whatever program saved it.
+
+    Args:
+        file: Text as `decode_text` takes it.
+
+    Returns:
+        The text without byte order marks, also those that joined files have inside.
+
+    Raises:
+        UserError: If there is no such file, or it cannot be read.
+    """
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}); give a text file.") from error
+    return decode_text(data).replace("\ufeff", "")
+
+
+def decode_text(data: bytes) -> str:
+    """Decodes UTF-8, UTF-16 or UTF-32, with or without a byte order mark, otherwise Latin-1.
+
+    Latin-1 is read as Windows-1252, which adds letters and quotation marks to it.
+    """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # begins as UTF-16's does
+        return data.decode("utf-32", "replace")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    zeros = data.count(0)
+    with contextlib.suppress(UnicodeDecodeError):
+        text = data.decode("utf-8")
+        if 4 * zeros <= len(data):  # UTF-16 of English is half zeros, and valid UTF-8
+            return text
+    if zeros:
+        return _decode_wide(data, *((4, "utf-32") if 2 * zeros > len(data) else (2, "utf-16")))
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:  # which leaves five bytes free
+        return data.decode("latin-1")
+
+
+def _decode_wide(data: bytes, width: int, encoding: str) -> str:
+    """Takes the byte order that gives more line ends, then the one with more high bytes of 0."""
+    candidates = []
+    for order, high_byte in (("le", width - 1), ("be", 0)):
+        text = data.decode(f"{encoding}-{order}", "replace")
+        candidates.append((text.count("\n"), data[high_byte::width].count(0), text))
+    return max(candidates)[-1]
 
 
 def split_label(label: str) -> tuple[str, str]:

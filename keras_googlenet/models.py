@@ -31,6 +31,7 @@ class LoadedModel(NamedTuple):
         labels: Class names in the order of the outputs.
         image_size: Side of the pictures that it was trained on.
         recipe: Content of `recipe.json`; `None` outside a run directory.
+        workdir: The run directory, if it is one.
     """
 
     model: keras.Model
@@ -38,6 +39,7 @@ class LoadedModel(NamedTuple):
     labels: list[str]
     image_size: int
     recipe: dict | None
+    workdir: Path | None = None
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Maps images, `(n, size, size, 3)` RGB in [0, 255], to probabilities `(n, classes)`."""
@@ -80,6 +82,7 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
         labels=_read_labels(labels_file, classes),
         image_size=model.inputs[0].shape[1],
         recipe=recipe,
+        workdir=path if path.is_dir() else None,
     )
 
 

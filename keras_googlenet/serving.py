@@ -65,10 +65,10 @@ def connect(model: ServedModel) -> Callable[[bytes], list[Prediction]]:
         model: Which network on which server. Nothing is sent yet.
 
     Returns:
-        Maps the bytes of a JPEG, PNG, BMP or GIF to at most five `Prediction`s, the best first,
-        without `index`, which servers do not tell. It raises `PictureRefused` for a picture that
-        the server cannot read, and `UserError` where the server, the network or the connection is
-        at fault.
+        Maps the bytes of a JPEG, PNG, WebP, BMP or GIF, whose EXIF orientation is ignored, to at
+        most five `Prediction`s, the best first, without `index`, which servers do not tell. It
+        raises `PictureRefused` for a picture that the server cannot read, and `UserError` where
+        the server, the network or the connection is at fault.
 
     Raises:
         UserError: If the address is of no known kind, or gRPC is not installed.

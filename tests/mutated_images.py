@@ -18,6 +18,7 @@ from saved_model_loader import LoaderError, SavedModel
 
 MODES = {"JPEG": ("L", "RGB", "CMYK"), "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")}
 MODES |= {"BMP": ("L", "RGB", "RGBA"), "GIF": ("L", "P")}
+MODES |= {"WEBP": ("L", "RGB", "RGBA", "lossless", "animated")}
 
 
 def originals() -> list[tuple[str, bytes]]:
@@ -25,16 +26,22 @@ def originals() -> list[tuple[str, bytes]]:
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 255, (9, 12, 3)).astype("uint8")
     picture = Image.fromarray(coarse).resize((120, 90))
+    options = {
+        ("JPEG", "RGB"): {"progressive": True},
+        ("WEBP", "lossless"): {"lossless": True},
+        ("WEBP", "animated"): {"save_all": True, "append_images": [picture.rotate(180)]},
+    }
     made = []
     for form, modes in MODES.items():
         for mode in modes:
-            image = picture.convert("L") if mode == "I;16" else picture.convert(mode)
+            pixels = {"I;16": "L", "lossless": "RGBA", "animated": "RGB"}.get(mode, mode)
+            image = picture.convert(pixels)
+            if form == "WEBP" and pixels == "RGBA":
+                image.putalpha(picture.convert("L"))
             if mode == "I;16":
                 image = Image.fromarray(np.asarray(image).astype("uint16") * 257)
             file = io.BytesIO()
-            image.save(
-                file, form, **({"progressive": True} if mode == "RGB" and form == "JPEG" else {})
-            )
+            image.save(file, form, **options.get((form, mode), {}))
             made.append((f"{form} {mode}", file.getvalue()))
     return made
 

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -45,11 +47,18 @@ def test_labels_that_come_twice_keep_their_own_place():
 @pytest.mark.parametrize(
     ("model", "dataset", "sentence"),
     [
-        (["a", "b", "c"], ["a", "b"], "3 classes but the data set has 2"),
+        (["a", "b", "c"], ["a", "d"], "the model knows no class d of the data set"),
         (["a", "b"], ["a", "b", "c"], "2 classes but the data set has 3"),
         (["a", "b"], ["a", "d"], "knows no class d of the data set"),
         ([ANT, BEE, CAT], ["n02219486", "n07614500"], "knows no class n07614500"),
         (["ant", "bee", "tabby"], ["n02219486", "n02206856"], "no class n02206856, n02219486"),
+        (default_labels(3), ["a", "b"], "3 classes but the data set has 2, .* number only"),
+        (default_labels(3), ["class_0", "class_3"], "3 classes but .* has 2, .* number only"),
+        (["Cat", "cat", "dog"], ["CAT", "dog"], "knows no class CAT"),  # which of the two?
+        (["crane", "crane", "dog"], ["dog", "crane"], "has 2 classes crane, and .* not say which"),
+        ([ANT, "n02206856 ant"], ["ant"], "knows no class ant"),
+        ([ANT, BEE], ["n00000001 ant"], "knows no class n00000001 ant"),  # another of that name
+        (list("abc"), list("zyxwvut"), "knows no class t, u, v, w, x and 2 more of"),
     ],
 )
 def test_a_mismatch_is_an_error(model, dataset, sentence):
@@ -60,3 +69,57 @@ def test_a_mismatch_is_an_error(model, dataset, sentence):
 def test_every_network_of_an_ensemble_must_know_the_classes():
     with pytest.raises(UserError, match="no class n02206856"):
         match_classes([[ANT, BEE], [ANT, CAT]], ["n02219486", "n02206856"])
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "targets"),
+    [
+        (["ant", "bee", "cat"], ["cat", "ant"], [2, 0]),
+        (["Red fox", "grey_wolf", "LYNX"], ["lynx", "red_fox", "Grey  Wolf"], [2, 0, 1]),
+        (["cafe\u0301", "th\u00e9"], ["the\u0301"], [1]),
+        (["stra\u00dfe", "weg"], ["STRASSE"], [0]),
+        (["Cat", "cat", "dog"], ["cat", "Dog"], [1, 2]),  # as it stands where case tells apart
+        (["cat", "dog"], ["Cat", "cat"], [0, 0]),
+        (["red fox", "dog"], ["red\nfox"], [0]),  # as a folder's name is written to labels.txt
+        ([ANT, BEE, CAT], ["tabby", "n02206856"], [2, 1]),  # a name and a wnid
+        ([ANT, BEE, CAT], ["Tabby", "ANT"], [2, 0]),
+        (["tabby", "ant"], ["n02219486 ant"], [1]),
+        (default_labels(12), ["class_10", "class_2"], [10, 2]),
+        (default_labels(1000), ["n02012849", "crane"], [134, 517]),  # crane bird, crane
+        (["crane", "dog", "crane"], ["dog", "crane", "crane"], [1, 0, 2]),  # the same two
+    ],
+)
+def test_fewer_classes_are_measured_among_all(model, dataset, targets):
+    matched = match_classes([model], dataset)
+    assert matched.labels == model and matched.targets.tolist() == targets
+    assert matched.columns[0].tolist() == list(range(len(model)))
+
+
+def test_numbered_classes_are_not_taken_for_positions():
+    """Sorted as names, `class_10` comes before `class_2`."""
+    labels = default_labels(12)
+    matched = match_classes([labels], sorted(labels))
+    assert matched.labels == labels
+    assert [labels[place] for place in matched.targets] == sorted(labels)
+
+
+def test_networks_share_classes_that_they_write_otherwise():
+    networks = [["Red_fox", "lynx"], ["LYNX", "red fox", "wolf"], ["lynx", "red fox"]]
+    matched = match_classes(networks, ["lynx"])
+    assert matched.labels == ["Red_fox", "lynx", "wolf"]
+    assert [columns.tolist() for columns in matched.columns] == [[0, 1], [1, 0, 2], [1, 0]]
+    assert matched.targets.tolist() == [1]
+
+
+def test_a_network_that_tells_case_apart_decides_for_all():
+    matched = match_classes([["CAT", "cat"], ["cat", "CAT"]], ["cat"])
+    assert matched.labels == ["CAT", "cat"] and matched.targets.tolist() == [1]
+    assert matched.columns[1].tolist() == [1, 0]
+
+
+def test_many_classes_take_linear_time():
+    labels = [f"class of {index}" for index in range(50_000)]
+    began = time.process_time()
+    matched = match_classes([labels], labels[::-1])
+    assert time.process_time() - began < 10
+    assert matched.targets.tolist() == list(range(50_000))[::-1]

@@ -1,13 +1,13 @@
-"""Data sets by name: the real ImageNet builder on small archives, and mocked ones of TFDS."""
+"""Data sets by name: the real ImageNet builder on small archives, and drawn ones."""
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import read_json
-from tensorflow_datasets.core import naming
 
-from keras_googlenet.data import datasets, pipeline
+from keras_googlenet.data import datasets, folders, pipeline
 from keras_googlenet.errors import UserError
 
 
@@ -31,45 +31,64 @@ def test_imagenet_is_built_trained_and_evaluated(miniature_imagenet, run_script,
         assert result[f"{head}_loss"] == pytest.approx(metrics[f"val_{head}_loss"], rel=1e-4)
 
 
-@pytest.fixture
-def declared_splits(monkeypatch):
-    """Gives mocked builders the split sizes that a prepared data set has on disk."""
-    original = datasets._prepared_builder
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """As `mnist`: one channel, and here no split for validation."""
 
-    def prepared(name, data_dir):
-        builder = original(name, data_dir)
-        template = naming.ShardedFileTemplate(
-            builder.data_dir, dataset_name=name, filetype_suffix="tfrecord"
-        )
-        train = tfds.core.SplitInfo(
-            name="train", shard_lengths=[16], num_bytes=0, filename_template=template
-        )
-        builder.info.set_splits(tfds.core.splits.SplitDict([train]))
-        return builder
+    VERSION = tfds.core.Version("1.2.0")
+    CHANNELS = 1
 
-    monkeypatch.setattr(datasets, "_prepared_builder", prepared)
+    def _info(self):
+        image = tfds.features.Image(shape=(28, 28, self.CHANNELS))
+        features = {"image": image, "label": tfds.features.ClassLabel(num_classes=10)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for number in range(16):
+            image = np.full((28, 28, self.CHANNELS), 10 * number, "uint8")
+            yield number, {"image": image, "label": number % 10}
 
 
-@pytest.mark.parametrize("name", ["cifar10", "mnist"])
-def test_any_data_set_of_tfds(name, declared_splits, tmp_path):
-    """mnist has one channel; neither has a split for validation here."""
-    with tfds.testing.mock_data(num_examples=12):
-        opened = datasets.open_dataset(name, str(tmp_path), validation_split=0.25)
-        batches = pipeline.train_batches(opened.train, 65, 4, 0, pipeline.Augmentation())
-        shapes = [images.shape for images, _ in batches]
-        images, labels = next(iter(pipeline.evaluation_batches(opened.validation, 65, 100)))
-    assert shapes == [(4, 65, 65, 3)] * 3 and len(opened.labels) == 10
-    assert (opened.train.size, opened.validation.size) == (12, 4)
-    assert images.shape == (12, 65, 65, 3) and labels.shape == (12,)
+class ColoredDigits(Digits):
+    """As `cifar10`."""
+
+    CHANNELS = 3
+
+
+@pytest.mark.parametrize("name", ["digits", "colored_digits:1.*.*"])
+def test_any_data_set_of_tfds(name, tmp_path):
+    opened = datasets.open_dataset(name, str(tmp_path), validation_split=0.25)
+    assert len(opened.labels) == 10 and (opened.train.size, opened.validation.size) == (12, 4)
+    batches = pipeline.train_batches(opened.train, 65, 4, 0, pipeline.Augmentation())
+    assert [images.shape for images, _ in batches] == [(4, 65, 65, 3)] * 3
+    images, labels = next(iter(pipeline.evaluation_batches(opened.validation, 65, 100)))
+    shades = {(int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)}
+    learnt = np.concatenate(list(pipeline.read_labels(opened.train)))
+    assert len(shades) == 4 and all(shade // 10 % 10 == label for shade, label in shades)
+    assert sorted([*learnt, *labels]) == sorted(number % 10 for number in range(16))
+    source = f"{name.partition(':')[0]}/1.2.0 train[75%:]"
+    assert opened.contents.as_json()["validation"] == {"source": source, "images": 4, "classes": 10}
+    assert "12 images of 10 classes in" in str(opened.contents)
 
 
 @pytest.mark.parametrize(("share", "empty"), [(0.001, "train.100%:."), (0.999, "train.:0%.")])
-def test_a_split_of_tfds_that_is_empty_is_refused(share, empty, declared_splits, tmp_path):
-    with tfds.testing.mock_data(num_examples=12):
-        with pytest.raises(UserError, match=f"{empty} of the data set mnist holds no image"):
-            datasets.open_dataset("mnist", str(tmp_path), validation_split=share)
-        whole = datasets.open_dataset("mnist", str(tmp_path))
+def test_a_split_of_tfds_that_is_empty_is_refused(share, empty, tmp_path):
+    with pytest.raises(UserError, match=f"{empty} of the data set digits holds no image"):
+        datasets.open_dataset("digits", str(tmp_path), validation_split=share)
+    whole = datasets.open_dataset("digits", str(tmp_path))
     assert whole.train is None and whole.validation.size == 16
+
+
+def test_a_data_set_wins_over_the_folder_that_tfds_made_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert datasets.open_dataset("digits", ".").labels == [str(digit) for digit in range(10)]
+    assert folders.resolved("digits") == "digits"
+    assert datasets.open_dataset("digits/1.2.0").validation.size == 16
+    (tmp_path / "mine" / "ant").mkdir(parents=True)
+    assert folders.resolved("mine") == str(tmp_path / "mine")
 
 
 @pytest.mark.parametrize("name", ["imagenette/nonsense", "cifar10:9.9.9", "nobody_has_this"])

@@ -12,7 +12,7 @@ from PIL import Image
 from processes import PATIENCE, SERVER, Process
 
 from keras_googlenet import exporting
-from keras_googlenet.data import crops, folders, pipeline
+from keras_googlenet.data import crops, folders, image_files
 from keras_googlenet.data.datasets import folder_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import agreement, graph, litert
@@ -131,6 +131,7 @@ def mixed_files(tmp_path_factory):
     generator = np.random.default_rng(1)
     shapes = {"a.jpg": (80, 120, 3), "b.png": (200, 90, 4), "c.bmp": (65, 65, 3)}
     shapes |= {"d.gif": (30, 40), "e.jpg": (300, 70), "f.png": (1, 3, 3), "g.bmp": (75, 74)}
+    shapes |= {"h.webp": (90, 70, 3), "i.webp": (66, 130, 4)}
     for name, shape in shapes.items():
         picture = Image.fromarray(generator.integers(0, 256, shape, dtype="uint8"))
         picture.save(folder / name)
@@ -138,14 +139,14 @@ def mixed_files(tmp_path_factory):
 
 
 def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files):
-    (batch,) = pipeline.view_batches(mixed_files, 65, [])
+    (batch,) = image_files.view_batches(mixed_files, 65, [])
     predicted = expected(networks["paper"], "paper", batch.images)
     split = folder_split({"x": mixed_files}, ["x"])
     ((views, _),) = crops.crop_batches(split, (65,), crops.protocol(1), 16)
     evaluated = expected(networks["paper"], "paper", views[0].numpy())
     encoded = [tf.io.read_file(file).numpy() for file in mixed_files]
     answer = saved[0]["classify"](image_bytes=tf.constant(encoded))
-    assert answer["scores"].shape == (7, 5) and answer["classes"].dtype == tf.string
+    assert answer["scores"].shape == (9, 5) and answer["classes"].dtype == tf.string
     for probabilities in (predicted, evaluated):
         order = np.argsort(-probabilities, kind="stable")[:, :5]
         best = np.take_along_axis(probabilities, order, axis=1)
@@ -156,7 +157,7 @@ def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files)
 
 def test_classify_fails_as_a_whole(saved, mixed_files):
     good = tf.io.read_file(mixed_files[0]).numpy()
-    for bad, message in ((b"bad", "no JPEG, PNG, GIF or BMP"), (good[:200], "JPEG")):
+    for bad, message in ((b"bad", "no JPEG, PNG, GIF, BMP or WebP"), (good[:200], "JPEG")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             saved[0]["classify"](image_bytes=tf.constant([good, bad]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="holds no image"):

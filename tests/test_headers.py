@@ -30,6 +30,39 @@ def patched(content, position, fmt, *values):
     return bytes(content)
 
 
+def chunk(name, content):
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def webp_of(*chunks):
+    content = b"WEBP" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+def three_bytes(number):
+    return struct.pack("<I", number)[:3]
+
+
+def canvas(height, width, flags=0):
+    sides = three_bytes(width - 1) + three_bytes(height - 1)
+    return chunk(b"VP8X", struct.pack("<I", flags) + sides)
+
+
+def frame(height, width, chunks):
+    sides = three_bytes(width - 1) + three_bytes(height - 1)
+    return chunk(b"ANMF", bytes(6) + sides + bytes(4) + chunks)
+
+
+def lossless_of(height, width):
+    bits = (width - 1) | (height - 1) << 14
+    return webp_of(chunk(b"VP8L", b"\x2f" + struct.pack("<I", bits) + bytes(20)))
+
+
+def lossy_of(height, width):
+    start = b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height)
+    return webp_of(chunk(b"VP8 ", start + bytes(20)))
+
+
 def jpeg_of(height, width):
     content = encoded(image("RGB"), "JPEG")
     return patched(content, content.index(b"\xff\xc0") + 5, ">HH", height, width)
@@ -38,6 +71,7 @@ def jpeg_of(height, width):
 GOOD = [("JPEG", mode) for mode in ("L", "RGB", "CMYK")]
 GOOD += [("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
 GOOD += [("BMP", mode) for mode in ("L", "RGB", "RGBA")] + [("GIF", "L"), ("GIF", "P")]
+GOOD += [("WEBP", mode) for mode in ("L", "RGB", "RGBA")]
 
 
 @pytest.mark.parametrize(("kind", "mode"), GOOD)
@@ -48,6 +82,58 @@ def test_decodes_as_pil(kind, mode):
     decoded = preprocessing.decode(tf.constant(content)).numpy()
     tolerance = JPEG_TOLERANCE if kind == "JPEG" else 0
     np.testing.assert_allclose(decoded.astype(int), expected, atol=tolerance)
+
+
+WEBP_OPTIONS = {
+    "lossless": {"lossless": True},
+    "hidden colours": {"lossless": True, "exact": True},
+    "coarse": {"quality": 20},
+    "alpha by itself": {"quality": 90, "alpha_quality": 50},
+    "EXIF": {"exif": Image.Exif().tobytes()},
+    "ICC": {"icc_profile": b"profile"},
+}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("name", WEBP_OPTIONS)
+def test_decodes_webp_as_pil(name, mode):
+    """Both use libwebp, so that lossy ones are the same too; alpha is dropped, not blended."""
+    content = encoded(image(mode), "WEBP", **WEBP_OPTIONS[name])
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    np.testing.assert_array_equal(preprocessing.decode(tf.constant(content)), expected)
+    if name == "hidden colours":
+        np.testing.assert_array_equal(expected, PIXELS[..., :3])
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_only_the_first_frame_of_a_webp_is_read(mode, options):
+    frames = [image(mode), Image.fromarray(PIXELS[::-1]).convert(mode)] * 20
+    rest = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    content = encoded(frames[0], "WEBP", **rest, **options)
+    assert Image.open(io.BytesIO(content)).n_frames == 40
+    cut = headers.checked(tf.constant(content)).numpy()
+    assert Image.open(io.BytesIO(cut)).n_frames == 1 and len(cut) < len(content) / 30
+    expected = np.asarray(Image.open(io.BytesIO(cut)).convert("RGB"))
+    decoded = preprocessing.decode(tf.constant(content))
+    np.testing.assert_array_equal(decoded, expected)
+    if options.get("lossless") and mode == "RGB":
+        np.testing.assert_array_equal(decoded, PIXELS[..., :3])
+
+
+@pytest.mark.parametrize("sides", [(7, 6), (8, 6), (33, 20)])
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+def test_a_plain_webp_stays_as_it_is(sides, options):
+    content = encoded(image("RGB").resize(sides), "WEBP", **options)
+    assert headers.checked(tf.constant(content)) == content
+
+
+def test_a_webp_may_be_longer_than_it_says_and_hold_more():
+    content = encoded(image("RGB"), "WEBP", lossless=True)
+    expected = preprocessing.decode(tf.constant(content))
+    extended = webp_of(canvas(6, 7), chunk(b"odd ", b"x"), content[12:], chunk(b"EXIF", b"yz"))
+    for longer in (content + b"more", extended):
+        np.testing.assert_array_equal(preprocessing.decode(tf.constant(longer)), expected)
 
 
 def test_sixteen_bits_are_scaled():
@@ -88,11 +174,12 @@ PNG, BMP, GIF = (
     encoded(image("RGB"), "BMP"),
     encoded(image("L"), "GIF"),
 )
+WEBP = encoded(image("RGB"), "WEBP")
 FRAME = GIF.index(b"\x2c\0\0\0\0")
 REFUSED = {
-    "nothing": (b"", "no JPEG, PNG, GIF or BMP"),
-    "text": (b"no image", "no JPEG, PNG, GIF or BMP"),
-    "WebP": (encoded(image("RGB"), "WEBP"), "no JPEG, PNG, GIF or BMP"),
+    "nothing": (b"", "no JPEG, PNG, GIF, BMP or WebP"),
+    "text": (b"no image", "no JPEG, PNG, GIF, BMP or WebP"),
+    "WAV": (b"RIFF\x24\0\0\0WAVEfmt ", "no JPEG, PNG, GIF, BMP or WebP"),
     "big JPEG": (jpeg_of(*BIG), "more than 64 megapixels"),
     "big PNG": (patched(PNG, 16, ">II", *BIG), "more than 64 megapixels"),
     "huge PNG": (patched(PNG, 16, ">II", 2**31 - 1, 2**31 - 1), "more than 64 megapixels"),
@@ -100,11 +187,37 @@ REFUSED = {
     "big BMP upside down": (patched(BMP, 18, "<ii", 8000, -8001), "more than 64 megapixels"),
     "big GIF": (patched(GIF, 6, "<HH", *BIG), "more than 64 megapixels"),
     "big GIF frame": (patched(GIF, FRAME + 5, "<HH", *BIG), "more than 64 megapixels"),
+    "big WebP": (lossy_of(*BIG), "more than 64 megapixels"),
+    "big lossless WebP": (lossless_of(*BIG), "more than 64 megapixels"),
+    "big WebP inside": (webp_of(canvas(8, 8), lossy_of(*BIG)[12:]), "another size than it decl"),
+    "big WebP outside": (webp_of(canvas(*BIG), WEBP[12:]), "another size than it declares"),
+    "big frame": (
+        webp_of(canvas(*BIG, flags=2), frame(*BIG, lossy_of(*BIG)[12:])),
+        "more than 64 megapixels",
+    ),
+    "small frame": (
+        webp_of(canvas(6, 7, flags=2), frame(1, 1, WEBP[12:])),
+        "another size than it declares",
+    ),
+    "long WebP": (lossless_of(1, 101), "100 times as long"),
+    "empty WebP": (lossy_of(0, 5), "no pixels"),
+    "WebP of nothing": (webp_of(), "holds no image"),
+    "WebP of a canvas": (webp_of(canvas(6, 7)), "holds no image"),
+    "WebP without a key frame": (patched(WEBP, 20, "<B", WEBP[20] | 1), "holds no image"),
+    "WebP of another code": (patched(WEBP, 25, "<B", 0), "holds no image"),
+    "WebP of crumbs": (webp_of(*[chunk(b"odd ", b"")] * 200, WEBP[12:]), "too many chunks"),
+    "WebP that says less": (patched(WEBP, 4, "<I", 20), "the WebP is cut off"),
+    "WebP that says more": (patched(WEBP, 4, "<I", 2**32 - 1), "the WebP is cut off"),
+    "WebP of a long chunk": (patched(WEBP, 16, "<I", 2**32 - 1), "the WebP is cut off"),
+    "cut WebP": (WEBP[:-3], "the WebP is cut off"),
+    "short WebP": (WEBP[:12], "the WebP is cut off"),
+    "half a WebP": (webp_of(chunk(b"VP8 ", WEBP[20:60])), "Failed to decode WebP"),
     "empty PNG": (patched(PNG, 16, ">II", 0, 5), "no pixels"),
     "negative BMP": (patched(BMP, 18, "<ii", -(2**31), -(2**31)), "no pixels"),
     "long PNG": (patched(PNG, 16, ">II", 1, 101), "100 times as long"),
     "palette BMP": (encoded(image("P"), "BMP"), "palette of colours"),
     "black and white BMP": (encoded(image("1"), "BMP"), "palette of colours"),
+    "BMP of 16 bits": (patched(BMP, 28, "<H", 16), "16 bits a pixel"),
     "compressed BMP": (patched(BMP, 30, "<I", 1), "compressed"),
     "old BMP": (patched(BMP, 14, "<I", 12), "before Windows 3"),
     "short PNG": (PNG[:10], "does not begin with its header"),

@@ -1,3 +1,4 @@
+import codecs
 import hashlib
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from keras_googlenet.imagenet import (
     imagenet_columns,
     imagenet_labels,
     preprocess_input,
+    read_labels,
+    read_text,
     split_label,
+    write_labels,
 )
 
 
@@ -129,3 +133,69 @@ def test_classes_are_found_by_what_people_call_them():
         find_class("cat", labels)
     with pytest.raises(UserError, match="the first is n01440764 tench"):
         find_class("99", labels)
+
+
+WORDS = "n02123045 tabby\ncafé — “noir”\n一二三\n"
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"],
+)
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize(
+    "text", [WORDS, "0\n1\n2\n", "一\n", "一一一\n", "é\n" * 9, "中文字词语句\n" * 3, "7", ""]
+)
+def test_text_of_a_user_in_unicode(tmp_path, encoding, marked, text):
+    file = tmp_path / "text"
+    file.write_bytes(("\ufeff" * marked + text).encode(encoding))
+    assert read_text(file) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"caf\xe9\r\n", "café\r\n"),
+        (b"\x93caf\xe9\x94 \x80", "“café” €"),  # Windows-1252
+        (b"\x81\xe9", "\x81é"),  # what it leaves free is Latin-1
+        (bytes(range(1, 256)), bytes(range(1, 256)).decode("latin-1")),
+        (codecs.BOM_UTF8 + b"a\n" + codecs.BOM_UTF8 + b"b\n", "a\nb\n"),  # two files joined
+        (codecs.BOM_UTF16_LE + b"a\0\n", "a\ufffd"),  # cut off
+        (b"tabby cat\0\n", "tabby cat\0\n"),  # one NUL makes no UTF-16
+    ],
+)
+def test_text_of_a_user_in_bytes(tmp_path, content, text):
+    (tmp_path / "text").write_bytes(content)
+    assert read_text(tmp_path / "text") == text
+
+
+def test_text_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .* \(Is a directory\); give"):
+        read_text(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_labels_keep_their_numbers(tmp_path, end, encoding):
+    lines = ["n02219486\tant ", "", "  two words", "a\u2028b\x0bc\x0cd\x1ce\x85f", "", " ", ""]
+    (tmp_path / "labels.txt").write_bytes(end.join(lines).encode(encoding))
+    expected = ["n02219486 ant", "", "two words", "a\u2028b\x0bc\x0cd\x1ce\x85f"]
+    assert read_labels(tmp_path / "labels.txt") == expected
+
+
+def test_labels_of_a_line_each_are_written_and_read(tmp_path):
+    file = tmp_path / "labels.txt"
+    labels = ["n02219486 ant", "", "a\u2028b\x85c", "caf\u00e9", "cafe\u0301"]
+    write_labels(file, labels)
+    assert file.read_bytes() == "".join(f"{label}\n" for label in labels).encode()
+    assert read_labels(file) == labels
+
+
+def test_labels_that_break_lines_stay_one_line_each(tmp_path):
+    """Names of folders may hold all of that on Linux."""
+    file = tmp_path / "labels.txt"
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")  # as os.listdir gives it
+    write_labels(file, ["red\nfox", "red\r\n wolf", " lynx\t", latin, "bear"])
+    expected = ["red fox", "red wolf", "lynx", "café", "bear"]
+    assert file.read_text(encoding="utf-8").splitlines() == expected
+    assert read_labels(file) == expected

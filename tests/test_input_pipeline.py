@@ -20,7 +20,7 @@ def input_of(image_folder):
 
 
 def test_images_travel_as_bytes_and_labels_are_one_hot(input_of):
-    images, labels = next(iter(input_of().train(0)))
+    images, labels = next(iter(input_of().train()))
     assert images.shape == (8, 65, 65, 3) and images.dtype == tf.uint8
     assert labels.shape == (8, 3) and np.all(np.sum(labels, axis=1) == 1)
 
@@ -36,17 +36,17 @@ def test_every_setting_reaches_the_pipeline(input_of, monkeypatch):
     monkeypatch.setattr(pipeline, "train_batches", train_batches)
     changes = {"distort_colours": True, "random_interpolation": True, "mixup": 0.3, "cutmix": 0.6}
     made = input_of(seed=5, min_crop_area=0.7, **changes)
-    next(iter(made.train(4, 2)))
+    next(iter(made.train(14)))
     ((*numbers, augmentation, more),) = asked
     assert numbers == [24, 65, 8, 5]  # the training half, not the 9 of validation
     assert augmentation == {"area": (0.7, 1.0), "randaugment": False} | changes
-    assert (more["epoch"], more["first_step"], more["classes"]) == (4, 2, 3)
+    assert (more["first_step"], more["classes"]) == (14, 3)
 
 
 def test_a_validation_shows_all_images_as_they_are_evaluated(input_of):
     made = input_of()
     assert (made.steps, made.epochs) == (3, 90)  # of 24 images
-    batches = list(made.validation())
+    batches = list(made.validation)
     assert len(batches) == 2  # of 9 images
     assert np.concatenate([weights for *_, weights in batches]).tolist() == [1] * 9 + [0] * 7
     evaluated = pipeline.evaluation_batches(made.dataset.validation, 65, 9)
@@ -58,8 +58,9 @@ def test_a_validation_shows_all_images_as_they_are_evaluated(input_of):
 def test_a_smoke_run_ends_after_so_many_steps(most, epochs, steps, input_of):
     made = input_of(max_steps=most)
     assert made.epochs == epochs
-    assert [len(list(made.train(epoch))) for epoch in range(epochs)] == steps
-    assert len(list(made.validation())) == min(most, 2)
+    assert [made.steps_of(epoch) for epoch in range(epochs)] == steps
+    assert len(list(made.train())) == most
+    assert len(list(made.validation)) == min(most, 2)
 
 
 def test_balanced_weights_give_each_class_the_same_sum(input_of, tmp_path, image_folder):

@@ -69,6 +69,7 @@ def test_bytes_to_class_names(served, network, photographs):
         encoded(photographs[1], "JPEG", size=(300, 120)),
         encoded(photographs[2], "BMP", size=(70, 90)),
         encoded(photographs[3], "GIF", size=(66, 400)),
+        encoded(photographs[0, ::-1], "WEBP", size=(90, 80)),
     ]
     answer = served.run("classify", {"image_bytes": np.array(pictures, object)})
     views = [preprocessing.evaluation_view(preprocessing.decode(bits), 65) for bits in pictures]
@@ -77,12 +78,12 @@ def test_bytes_to_class_names(served, network, photographs):
     np.testing.assert_allclose(answer["scores"], -np.sort(-expected), atol=TOLERANCE)
     names = [[SERVED_LABELS[index].encode() for index in row] for row in order]
     assert answer["classes"].tolist() == names
-    assert len({row[0] for row in answer["scores"].tolist()}) == 4  # four different pictures
+    assert len({row[0] for row in answer["scores"].tolist()}) == 5  # five different pictures
 
 
 def test_a_bad_picture_is_an_error_with_a_message(served, photographs):
     pictures = np.array([encoded(photographs[0]), b"no picture"], object)
-    with pytest.raises(LoaderError, match="no JPEG, PNG, GIF or BMP") as caught:
+    with pytest.raises(LoaderError, match="no JPEG, PNG, GIF, BMP or WebP") as caught:
         served.run("classify", {"image_bytes": pictures})
     assert caught.value.code == "INVALID_ARGUMENT"
 

@@ -1,6 +1,7 @@
 """Each step, alone and inside tf.data, against NumPy and PIL."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ def coordinates(height, width):
 
 def encoded(image, kind):
     file = io.BytesIO()
-    Image.fromarray(image).save(file, kind, **({"quality": 100} if kind == "JPEG" else {}))
+    options = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}
+    Image.fromarray(image).save(file, kind, **options.get(kind, {}))
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "GIF", "WEBP"])
 def test_decode(kind):
     image = coordinates(20, 30)
     decoded = preprocessing.decode(tf.constant(encoded(image, kind)))
@@ -78,7 +80,7 @@ def test_evaluation_square_is_what_the_view_shows():
     assert preprocessing.evaluation_square(image[:, :1], 65).shape == (1, 1, 3)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_random_crop_covers_the_area_and_aspect_it_is_told(kind):
     image = tf.constant(encoded(coordinates(120, 160), kind))
     crops = [
@@ -95,6 +97,16 @@ def test_random_crop_covers_the_area_and_aspect_it_is_told(kind):
     spans = np.array([crop[-1, -1, :2].astype(int) - crop[0, 0, :2] + 1 for crop in crops])
     sizes = np.array([crop.shape[:2] for crop in crops])
     np.testing.assert_allclose(spans, sizes, atol=8 if kind == "JPEG" else 0)
+
+
+def test_random_crop_refuses_what_decode_refuses():
+    content = bytearray(encoded(coordinates(50, 60), "JPEG"))
+    for height, width, message in ((8001, 8000, "64 megapixels"), (1, 101, "100 times as long")):
+        struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, height, width)
+        for decode in (preprocessing.decode, preprocessing.decode_random_crop):
+            seed = () if decode is preprocessing.decode else (tf.constant([0, 1]),)
+            with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+                decode(tf.constant(bytes(content)), *seed)
 
 
 def test_random_crop_depends_on_its_seed_only():

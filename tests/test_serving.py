@@ -304,7 +304,7 @@ def test_the_answer_is_the_keras_networks(
     flags = ["--server", address, tmp_path / "bad.png", tmp_path / "photo.png"]
     outcome = run_script("predict.py", *flags, "--json")
     assert outcome.status == 2
-    assert outcome.err.strip().endswith("refuses: the image is no JPEG, PNG, GIF or BMP.")
+    assert outcome.err.strip().endswith("refuses: the image is no JPEG, PNG, GIF, BMP or WebP.")
     assert f"{tmp_path / 'bad.png'}: " in outcome.err
     (row,) = json.loads(outcome.out)
     assert row["file"] == str(tmp_path / "photo.png")
@@ -353,14 +353,15 @@ def test_predict_goes_on_after_what_no_one_can_read(server, run_script, image_fo
         (tmp_path / name).write_bytes(photo)
     (tmp_path / "b.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "c.jpg").mkdir()
+    (tmp_path / "d.tif").write_bytes(b"II*\0 and no more")
     server.script = [(200, ANSWER), (413, b"<html>"), (200, ANSWER)]
     outcome = run_script("predict.py", "--server", server.address, tmp_path, "--json")
     answered = [row["file"] for row in json.loads(outcome.out)]
     assert answered == [str(tmp_path / name) for name in ("a.jpg", "f.jpg")]
     assert outcome.status == 2
-    dangling, folder, large = outcome.err.splitlines()
-    assert "b.jpg cannot be read (No such file or directory)" in dangling
-    assert "c.jpg cannot be read (Is a directory)" in folder
+    dangling, damaged, large = outcome.err.splitlines()
+    assert "4 images; left out: 1 broken link" in dangling
+    assert "d.tif cannot be read (it is TIFF" in damaged
     assert "e.jpg: " in large and "HTTP status 413" in large
 
 

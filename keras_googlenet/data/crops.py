@@ -5,6 +5,7 @@ image, and the softmax is averaged over all of them (section 7).
 """
 
 import itertools
+from collections.abc import Collection
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -115,7 +116,12 @@ def _window(shape, size: int, side, square: str, part: str):
 
 
 def crop_batches(
-    split: Split, sizes: tuple[int, ...], views: Protocol, batch_size: int, skip: int = 0
+    split: Split,
+    sizes: tuple[int, ...],
+    views: Protocol,
+    batch_size: int,
+    first: int = 0,
+    unreadable: Collection[int] = (),
 ) -> tf.data.Dataset:
     """One pass over a split, a row a crop: all views of the first image, then of the second, ….
 
@@ -127,7 +133,8 @@ def crop_batches(
         sizes: Sides of the crops: one for each image size among the networks.
         views: What to cut out of each image.
         batch_size: Crops a batch; the last one may have fewer.
-        skip: Examples to leave out at the beginning.
+        first: Number of the example to begin with.
+        unreadable: Numbers of examples to leave out.
 
     Returns:
         Dataset of `(images, labels)`: a tuple with `(n, size, size, 3)` float32 RGB in [0, 255]
@@ -144,10 +151,14 @@ def crop_batches(
         crops = tuple(crops_at(image, size, scale[i], views) for i, size in enumerate(sizes))
         return crops, tf.repeat(label, count)
 
-    examples = split.examples.skip(skip)
-    images = examples.map(
-        lambda source, label: (preprocessing.decode(split.read(source)), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    def read(number):
+        encoded, label = split.read(number)
+        return preprocessing.decode(encoded), label
+
+    left_out = tf.constant(sorted(unreadable), tf.int64)
+    numbers = tf.data.Dataset.range(first, split.size)
+    if unreadable:
+        numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
+    images = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
     crops = images.flat_map(at_each_scale).map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     return crops.rebatch(batch_size).prefetch(2)

@@ -1,53 +1,60 @@
 """From the name of a data set to its two splits.
 
 A data set is either one of TensorFlow Datasets, `shapes` among them, or a folder of class folders.
-Both become a `Split`: sources of encoded images with labels, in a fixed order.
+Both become a `Split`: numbered examples that can be read in any order.
 """
 
-import contextlib
-import importlib
-import re
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from keras_googlenet.data import folders
-from keras_googlenet.errors import UserError
+from keras_googlenet.data import folders, prepared, records
+from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.image_files import orientation_of
+from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds
 
-_ENCODED_IN_MEMORY = 10_000  # images; ImageNet's take 1.1 GB
-
-
-_NAME = re.compile(r"\w+(/[\w+-]+)?(:\d+\.\d+\.\d+)?")  # name/config:version, as TFDS has them
+SAMPLED = 200  # images of a folder that are looked at for their EXIF orientation
 
 
 class Split(NamedTuple):
-    """One half of a data set.
+    """One half of a data set: numbered examples, any of which can be read by itself.
 
     Attributes:
-        examples: `tf.data.Dataset` of `(source, label)` scalars in a fixed order.
         size: Number of examples.
-        read: Turns a source into an encoded image: TFDS gives the image itself, a folder a path.
-        files: Where the images of a folder are, in the order of `examples`; `None` for TFDS.
+        read: Maps a number, a scalar int64 tensor, to `(encoded image, label)`, scalar string and
+            int64; it runs in a graph.
+        source: What it is part of, if it was prepared by TFDS: "shapes/1.0.0 train[:90%]".
+        files: Where the images of a folder are; `None` for TFDS.
+        labels: Class of each example, `(size,)` int64, where it is known without reading; `None`
+            for TFDS.
     """
 
-    examples: tf.data.Dataset
     size: int
-    read: Callable[[tf.Tensor], tf.Tensor]
+    read: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    source: str = ""
     files: list[str] | None = None
+    labels: np.ndarray | None = None
 
-    @property
-    def shuffle_buffer(self) -> int:
-        """Examples that a shuffled order is drawn from.
+    def name(self, number: int) -> str:
+        """Returns the file of an example, or its number where the data set has no files."""
+        return self.files[number] if self.files else f"example {number}"
 
-        All of a folder, whose paths weigh nothing and stand class by class; a part of what TFDS
-        holds, which stands mixed.
-        """
-        return self.size if self.files else min(self.size, _ENCODED_IN_MEMORY)
+    def part(self, numbers: np.ndarray) -> "Split":
+        """Returns a split of some of the examples, which it counts from 0 on."""
+        if len(numbers) == self.size:
+            return self
+        chosen = tf.constant(numbers, tf.int64)
+        return Split(
+            len(numbers),
+            lambda number: self.read(tf.gather(chosen, number)),
+            self.source,
+            self.files and [self.files[number] for number in numbers],
+            None if self.labels is None else self.labels[numbers],
+        )
 
 
 class ImageDataset(NamedTuple):
@@ -57,11 +64,13 @@ class ImageDataset(NamedTuple):
         labels: Class names in the order of the label numbers.
         train: The half to learn from; `None` for a data set that is evaluated whole.
         validation: The half to measure on.
+        contents: What was taken for what; `None` where a file of labels says it.
     """
 
     labels: list[str]
     train: Split | None
     validation: Split
+    contents: Contents | None = None
 
 
 def open_dataset(
@@ -71,9 +80,9 @@ def open_dataset(
 
     Args:
         name: A folder, or a name that TensorFlow Datasets knows ("shapes", "imagenet2012",
-            "imagenette/160px-v2", "cifar10:3.0.2", …). A folder holds `train/` and `val/`,
-            `validation/` or `test/` with a folder a class inside each, or the class folders
-            themselves.
+            "imagenette/160px-v2", "cifar10:3.*.*", …), or a folder that it prepared. A folder
+            holds one for each split, told by its name, with a folder a class inside, or the class
+            folders themselves.
         data_dir: Where TensorFlow Datasets keeps its files; `~/tensorflow_datasets` if not given.
         validation_split: Share that is kept for validation where the data set has no such split:
             of each class of a folder, by `seed`; of TensorFlow Datasets the last whole percents,
@@ -86,20 +95,40 @@ def open_dataset(
     Raises:
         UserError: If there is no such data set, or something is missing from it.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _open_folder(path, validation_split, seed)
-    if not _NAME.fullmatch(name):
-        raise UserError(f"there is no folder {name}; give one that holds a folder for each class.")
-    return _open_tfds(name, data_dir, validation_split)
+    folder = Path(folders.resolved(name))
+    if folder.is_absolute() and not is_prepared(folder) and not made_by_tfds(folder):
+        return _open_folder(folder, validation_split, seed)
+    builder = prepared.open_builder(name, data_dir)
+    training, validation = prepared.choose_splits(builder, validation_split)
+    train = _prepared_split(builder, training) if training else None
+    held = _prepared_split(builder, validation)
+    labels = list(builder.info.features["label"].names)
+    halves = [split and Half(split.source, split.size, len(labels)) for split in (train, held)]
+    contents = Contents(builder.info.full_name, *halves, LeftOut(name))
+    return ImageDataset(labels, train, held, contents)
+
+
+def _prepared_split(builder, split: str) -> Split:
+    size = builder.info.splits[split].num_examples
+    source = f"{builder.info.full_name} {split}"
+    return Split(size, records.record_reader(builder, split), source)
 
 
 def _open_folder(root: Path, validation_split: float, seed: int) -> ImageDataset:
-    train, validation = folders.find_splits(root, validation_split, seed)
-    labels = sorted(train or validation)
-    return ImageDataset(
-        labels, folder_split(train, labels) if train else None, folder_split(validation, labels)
-    )
+    found = folders.find_splits(root, validation_split, seed)
+    labels = sorted(found.train or found.validation)
+    train = folder_split(found.train, labels) if found.train else None
+    validation = folder_split(found.validation, labels)
+    turned = _turned([split.files for split in (train, validation) if split])
+    contents = Contents(str(root), *found.halves, found.left_out, turned)
+    return ImageDataset(labels, train, validation, contents)
+
+
+def _turned(halves: list[list[str]]) -> tuple[int, int]:
+    """Counts the images of a sample that ask to be turned; returns them, and the sample's size."""
+    files = [file for half in halves for file in half]
+    sample = files[:: -(-len(files) // SAMPLED)]
+    return sum(orientation_of(file) != 1 for file in sample), len(sample)
 
 
 def folder_split(images: folders.Images, labels: list[str]) -> Split:
@@ -112,69 +141,14 @@ def folder_split(images: folders.Images, labels: list[str]) -> Split:
     Returns:
         A split with the files of one class after those of another.
     """
-    pairs = [(file, labels.index(name)) for name, files in images.items() for file in files]
-    files, numbers = zip(*pairs, strict=True)
-    examples = tf.data.Dataset.from_tensor_slices((list(files), np.asarray(numbers, "int64")))
-    return Split(examples, len(pairs), read=tf.io.read_file, files=list(files))
+    number_of = {name: number for number, name in enumerate(labels)}
+    files = [file for found in images.values() for file in found]
+    counts = [len(found) for found in images.values()]
+    numbers = np.repeat(np.array([number_of[name] for name in images], "int64"), counts)
+    paths = tf.constant([os.fsencode(file) for file in files])
+    classes = tf.constant(numbers)
 
+    def read(number):
+        return tf.io.read_file(tf.gather(paths, number)), tf.gather(classes, number)
 
-def _open_tfds(name: str, data_dir: str | None, validation_split: float) -> ImageDataset:
-    importlib.import_module("keras_googlenet.data.shapes")  # registers the built-in builder
-    builder = _prepared_builder(name, data_dir)
-    features, splits = builder.info.features, builder.info.splits
-    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
-        raise UserError(
-            f"the data set {name} has no `image` with a class `label`; give one for image "
-            f"classification. It has {', '.join(features)}."
-        )
-    training = "train"
-    validation = next((split for split in folders.VALIDATION_NAMES if split in splits), None)
-    if validation is None and validation_split:
-        cut = round(100 * (1 - validation_split))
-        training, validation = f"train[:{cut}%]", f"train[{cut}%:]"
-    elif validation is None:
-        training, validation = None, "train"
-    return ImageDataset(
-        labels=list(features["label"].names),
-        train=_tfds_split(builder, training) if training else None,
-        validation=_tfds_split(builder, validation),
-    )
-
-
-def _prepared_builder(name: str, data_dir: str | None):
-    try:
-        builder = tfds.builder(name, data_dir=data_dir and str(Path(data_dir).expanduser()))
-    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"TensorFlow Datasets knows no data set {name!r}, and there is no such folder; "
-            f"give one of its names or a folder that holds a folder for each class."
-        ) from error
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            builder.download_and_prepare()
-    except (AssertionError, tf.errors.NotFoundError, FileNotFoundError) as error:
-        if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            raise
-        instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-        levels = 2 if builder.builder_config else 1  # data_dir is root/name/config/version
-        manual_dir = Path(builder.data_dir).parents[levels] / "downloads" / "manual"
-        raise UserError(
-            f"the data set {name} must be fetched by hand into {manual_dir}: {instructions}"
-        ) from error
-    return builder
-
-
-def _tfds_split(builder, split: str) -> Split:
-    size = builder.info.splits[split].num_examples
-    if not size:
-        raise UserError(
-            f"{split} of the data set {builder.name} holds no image; give another "
-            "--validation-split, of whole percents."
-        )
-    skip = tfds.decode.SkipDecoding()
-    wanted = tfds.decode.PartialDecoding({"image": True, "label": True}, {"image": skip})
-    examples = builder.as_dataset(split=split, decoders=wanted, shuffle_files=False)
-    examples = examples.map(lambda example: (example["image"], example["label"]))
-    return Split(examples, size, read=tf.identity)
+    return Split(len(files), read, files=files, labels=numbers)

@@ -7,13 +7,20 @@ colours without an error; both are refused here.
 import numpy as np
 import tensorflow as tf
 
-LARGEST_IMAGE = 64_000_000  # pixels: 192 MB as RGB bytes
-LONGEST_IMAGE = 100  # longer over shorter side: resizing goes by the shorter one
+from keras_googlenet.data.kinds import LARGEST_IMAGE, LONGEST_IMAGE
 
 LEAST_BLOCK = 64  # bytes that a GIF's blocks of data have on average; encoders fill 255
 SPARE_BLOCKS = 4096  # which may be smaller
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # as TensorFlow tells them
+MOST_CHUNKS = 100  # of a WebP in front of its image; there are three at most
+
+_SIGNATURES = {  # as TensorFlow tells them: place -> bytes
+    "JPEG": {0: b"\xff\xd8\xff"},
+    "PNG": {0: b"\x89PNG\r\n\x1a\n"},
+    "GIF": {0: b"GIF8"},
+    "BMP": {0: b"BM"},
+    "WebP": {0: b"RIFF", 8: b"WEBP"},
+}
 _HEADER_BYTES = 14 + 124 + 4 * 256  # BMP: file header, longest image header, palette
 _BMP_MASKS = (0xFF0000, 0xFF00, 0xFF)  # red, green, blue: the only order that is decoded
 
@@ -22,30 +29,46 @@ def checked(encoded: tf.Tensor) -> tf.Tensor:
     """Refuses an image whose header says that it must not be decoded.
 
     Args:
-        encoded: Scalar string: JPEG, PNG, GIF or BMP bytes.
+        encoded: Scalar string: JPEG, PNG, GIF, BMP or WebP bytes.
 
     Returns:
-        `encoded`; of a GIF, up to the end of its first frame.
+        `encoded`; of a GIF, up to the end of its first frame; of a WebP, the first frame without
+        its alpha.
 
     Raises:
         tf.errors.InvalidArgumentError: If it is of another format, declares more than
-            `LARGEST_IMAGE` pixels, is more than `LONGEST_IMAGE` times as long as wide, or is a
-            BMP with a palette of colours.
+            `LARGEST_IMAGE` pixels, is more than `LONGEST_IMAGE` times as long as wide, is a BMP
+            with a palette of colours, or a WebP that is cut off or contradicts itself.
     """
     encoded = tf.ensure_shape(encoded, ())  # whoever reads may not have said so
     header = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEADER_BYTES), tf.int64)
-    matches = [tf.reduce_all(header[: len(s)] == list(s)) for s in _SIGNATURES]
-    readers = [_jpeg, _png, _gif, _bmp]
-    known = _require(tf.reduce_any(matches), "the image is no JPEG, PNG, GIF or BMP")
+    matches = [_matches(header, signature) for signature in _SIGNATURES.values()]
+    readers = [_jpeg, _png, _gif, _bmp, _webp]
+    known = _require(tf.reduce_any(matches), "the image is no JPEG, PNG, GIF, BMP or WebP")
     with tf.control_dependencies(known):
         index = tf.argmax(matches, output_type=tf.int32)
     branches = [lambda reader=reader: reader(encoded, header) for reader in readers]
     encoded, height, width = tf.switch_case(index, branches)
-    with tf.control_dependencies(_check_sides(height, width)):
+    with tf.control_dependencies(check_sides(height, width)):
         return tf.identity(encoded)
 
 
-def _check_sides(height: tf.Tensor, width: tf.Tensor) -> list:
+def _matches(header: tf.Tensor, signature: dict[int, bytes]) -> tf.Tensor:
+    return tf.reduce_all(
+        [tf.reduce_all(header[at : at + len(part)] == list(part)) for at, part in signature.items()]
+    )
+
+
+def check_sides(height: tf.Tensor, width: tf.Tensor) -> list:
+    """Refuses an image of no pixels, of too many, or one that is too long.
+
+    Args:
+        height: Scalar integer.
+        width: Scalar integer of the same type.
+
+    Returns:
+        What must run before the image is decoded; eagerly it has run.
+    """
     longer, shorter = tf.maximum(height, width), tf.minimum(height, width)
     return [
         *_require(shorter > 0, "the image has no pixels"),
@@ -61,8 +84,11 @@ def _check_sides(height: tf.Tensor, width: tf.Tensor) -> list:
 
 
 def _require(condition: tf.Tensor, message: str) -> list:
-    """Returns what must run before whatever relies on the condition; eagerly it has run."""
-    return [tf.debugging.Assert(condition, [message])]
+    """Returns what must run before whatever relies on the condition; eagerly it has run.
+
+    `tf.debugging.Assert` would put each into a conditional, which takes longer than the check.
+    """
+    return [tf.raw_ops.Assert(condition=condition, data=[message])]
 
 
 def _jpeg(encoded, header):
@@ -89,6 +115,7 @@ def _bmp(encoded, header):
     checks = [
         *_require(_number(header[14:18]) >= 40, "the BMP has a header of before Windows 3"),
         *_require(is_grey & (depth >= 8), "the BMP has a palette of colours; save it as RGB"),
+        *_require(depth != 16, "the BMP has 16 bits a pixel; save it as RGB"),
         *_require(plain, "the BMP is compressed; save it as RGB"),
     ]
     with tf.control_dependencies(checks):
@@ -144,6 +171,94 @@ def _gif(encoded, header):
     with tf.control_dependencies(checks):
         end = tf.minimum(end, length)
         return tf.strings.substr(encoded, tf.zeros_like(end), end) + b";", *sides
+
+
+@tf.function(autograph=False)
+def _webp(encoded, header):
+    """Cuts the first frame out, without alpha: TensorFlow makes four channels of either."""
+    content = tf.io.decode_raw(encoded, tf.uint8)
+    length = tf.size(content, out_type=tf.int64)
+    end = 8 + _number(header[4:8])
+
+    def read(position, count):
+        places = tf.minimum(position + np.arange(count), length - 1)
+        return tf.cast(tf.gather(content, places), tf.int64)
+
+    at, said, chunks = _find_webp_image(read, end)
+    size, start = _number(read(at + 4, 4)), read(at + 8, 10)
+    is_lossless = _is_tag(read(at, 4), b"VP8L")
+    is_tagged = is_lossless | _is_tag(read(at, 4), b"VP8 ")
+    begins, height, width = tf.cond(
+        is_lossless, lambda: _lossless_sides(start), lambda: _lossy_sides(start)
+    )
+    canvas = read(said, 6)
+    fits = (_number(canvas[:3]) == width - 1) & (_number(canvas[3:]) == height - 1)
+    in_time = chunks <= MOST_CHUNKS
+    is_whole = (end <= length) & ~(is_tagged & (at + 8 + size > end))
+    is_image = is_tagged & begins & (size >= 10)
+    checks = [  # of which one fails at most: they run in any order
+        *_require(in_time, "the WebP is cut into too many chunks"),
+        *_require(is_whole | ~in_time, "the WebP is cut off"),
+        *_require(is_image | ~is_whole | ~in_time, "the WebP holds no image"),
+        *_require(
+            fits | (said == 0) | ~is_image | ~is_whole,
+            "the WebP holds an image of another size than it declares",
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        at = tf.identity(at)
+    rest = tf.strings.substr(encoded, at + 13, size - 5)
+    padding = tf.where(size % 2 == 1, b"\0", b"")
+    flags = tf.where(is_lossless, start[4] & 0xEF, start[4])  # the bit says that alpha is used
+    riff = [b"RIFF", _bytes_of(tf.bitcast(tf.cast(12 + size + size % 2, tf.int32), tf.uint8))]
+    chunk = [tf.strings.substr(encoded, at, 12), _bytes_of(flags[None]), rest, padding]
+    return tf.strings.join([*riff, b"WEBP", *chunk]), height, width
+
+
+def _find_webp_image(read, end):
+    """Walks over the chunks of a WebP up to its first image.
+
+    Returns:
+        The place of the image's chunk, of the size that was declared before it, 0 if none was,
+        and the number of chunks before it.
+    """
+
+    def is_before(at, said, count):
+        tag = read(at, 4)
+        is_image = _is_tag(tag, b"VP8 ") | _is_tag(tag, b"VP8L")
+        return (at + 8 < end) & ~is_image & (count <= MOST_CHUNKS)
+
+    def go_on(at, said, count):
+        """Steps into a frame of an animation, and over any other chunk."""
+        tag, size = read(at, 4), _number(read(at + 4, 4))
+        is_frame = _is_tag(tag, b"ANMF")
+        said = tf.where(_is_tag(tag, b"VP8X"), at + 12, tf.where(is_frame, at + 14, said))
+        return tf.where(is_frame, at + 24, at + 8 + size + size % 2), said, count + 1
+
+    zero = tf.constant(0, tf.int64)
+    return tf.while_loop(is_before, go_on, (zero + 12, zero, zero))
+
+
+def _is_tag(four_bytes: tf.Tensor, tag: bytes) -> tf.Tensor:
+    return tf.reduce_all(four_bytes == list(tag))
+
+
+def _lossy_sides(start):
+    """Reads a key frame of VP8, RFC 6386: whether it is one, its height and its width."""
+    is_image = (start[0] % 2 == 0) & tf.reduce_all(start[3:6] == [0x9D, 0x01, 0x2A])
+    return is_image, _number(start[8:10]) % 2**14, _number(start[6:8]) % 2**14
+
+
+def _lossless_sides(start):
+    """Reads the header of VP8L, RFC 9649: whether it is one, its height and its width."""
+    bits = _number(start[1:5])
+    return start[0] == 0x2F, bits // 2**14 % 2**14 + 1, bits % 2**14 + 1
+
+
+def _bytes_of(numbers: tf.Tensor) -> tf.Tensor:
+    """Makes a string of numbers from 0 to 255."""
+    table = tf.constant([bytes([number]) for number in range(256)])
+    return tf.strings.reduce_join(tf.gather(table, tf.cast(numbers, tf.int32)))
 
 
 def _table_bytes(flags: tf.Tensor) -> tf.Tensor:

@@ -1,9 +1,10 @@
 """From a split to batches of pictures.
 
-Images stay encoded until the worker that decodes them crops them too, and every random choice is
-a function of (seed, epoch, number of the example): the stream is the same whatever the
-parallelism, and begins at any step without decoding what it skips. Only MixUp and CutMix depend on
-the number of workers: each mixes the pictures of its own part of a batch.
+A run's examples are numbered from its first to its last; epoch, place in the epoch's order and
+every random choice are functions of that number and the seed. So the stream is the same whatever
+the parallelism, begins anywhere without reading what lies before, and each worker reads its own
+share. Only MixUp and CutMix depend on the number of workers: each mixes the pictures of its own
+part of a batch.
 """
 
 from collections.abc import Collection, Iterator
@@ -14,7 +15,6 @@ import tensorflow as tf
 
 from keras_googlenet.data import mixing, preprocessing
 from keras_googlenet.data.datasets import Split
-from keras_googlenet.errors import UserError
 
 
 class Augmentation(NamedTuple):
@@ -58,13 +58,13 @@ def train_batches(
     batch_size: int,
     seed: int,
     augmentation: Augmentation,
-    epoch: int = 0,
     first_step: int = 0,
+    steps: int | None = None,
     classes: int | None = None,
     worker: Worker = ALONE,
     unreadable: Collection[int] = (),
 ) -> tf.data.Dataset:
-    """One epoch, or what is left of it, of shuffled and randomly changed pictures.
+    """The stream of a run's shuffled and randomly changed pictures, epoch after epoch.
 
     Args:
         split: What to read; at least `batch_size` examples.
@@ -73,8 +73,8 @@ def train_batches(
             epoch that fills no batch is left out.
         seed: Decides order and changes.
         augmentation: How pictures come from images.
-        epoch: Number of the epoch, from 0.
-        first_step: Step to begin with; what lies before it is not decoded.
+        first_step: Step of the run to begin with; nothing before it is read.
+        steps: How many steps, of one epoch or of several; what is left of the epoch, if not given.
         classes: Number of classes; with it labels are one-hot, which mixing needs.
         worker: Which part of each batch to make.
         unreadable: Numbers of examples to skip. Another picture of the batch stands in for them,
@@ -85,29 +85,29 @@ def train_batches(
         the bytes of float32 on their way to a GPU, and `(n,)` int64 or `(n, classes)` float32,
         where n is `batch_size / worker.count`.
     """
-    view = train_view(split, image_size, seed, augmentation, epoch)
-    skipped = _lookup(unreadable, split.size)
-    blank = tf.zeros((image_size, image_size, 3), tf.uint8)
+    order = Order(split.size, batch_size, seed)
+    steps = order.steps - first_step % order.steps if steps is None else steps
+    view = train_view(split, image_size, seed, augmentation)
+    is_readable = _readable(unreadable, split.size)
+    blank = tf.zeros((image_size, image_size, 3), tf.uint8), tf.zeros((), tf.int64)
 
-    def picture(index, source, label):
+    def picture(place):
+        epoch, number = order.at(place)
         if not unreadable:
-            return view(index, source), label, True, index
-        readable = tf.logical_not(tf.gather(skipped, index))
-        return tf.cond(readable, lambda: view(index, source), lambda: blank), label, readable, index
+            return *view(epoch, number), True, _key(seed, epoch, number)
+        readable = is_readable(number)
+        image, label = tf.cond(readable, lambda: view(epoch, number), lambda: blank)
+        return image, label, readable, _key(seed, epoch, number)
 
-    def finish(images, labels, readable, indices):
+    def finish(images, labels, readable, keys):
         if unreadable:
             images, labels = stand_in(images, labels, readable)
         if classes is None:
             return images, labels
-        labels = tf.one_hot(labels, classes)
-        return _mix(images, labels, augmentation, _key(seed, epoch, indices[0]))
+        return _mix(images, tf.one_hot(labels, classes), augmentation, keys[0])
 
-    steps = split.size // batch_size
     return (
-        _in_order(split, seed, epoch)
-        .take(steps * batch_size)
-        .skip(first_step * batch_size)
+        tf.data.Dataset.range(first_step * batch_size, (first_step + steps) * batch_size)
         .shard(worker.count, worker.index)
         .map(picture, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size // worker.count, drop_remainder=True)
@@ -116,38 +116,54 @@ def train_batches(
     )
 
 
-def train_examples(split: Split, seed: int, epoch: int, begin: int, count: int) -> tf.data.Dataset:
-    """Encoded examples of a shuffled epoch.
+class Order(NamedTuple):
+    """Which example comes when: every epoch is a permutation of the split, without a table.
+
+    Attributes:
+        size: Examples of the split.
+        batch_size: Pictures a step over all workers; an epoch is as many whole steps as there are.
+        seed: Decides the permutations, together with the number of the epoch.
+    """
+
+    size: int
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.size // self.batch_size
+
+    def at(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps a place in the run, an int64 scalar from 0, to `(epoch, number of the example)`."""
+        length = self.steps * self.batch_size
+        epoch, place = place // length, place % length
+        key = tf.random.fold_in(tf.stack([tf.constant(self.seed, tf.int64), epoch]), -1)
+        last = tf.constant(self.size - 1, tf.int64)
+        return epoch, tf.random.experimental.index_shuffle(place, key, last)
+
+    def of_step(self, step: int) -> list[tuple[int, int]]:
+        """Returns `(epoch, number)` of each example of a step of the run."""
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        found = [self.at(tf.constant(place, tf.int64)) for place in places]
+        return [(int(epoch), int(number)) for epoch, number in found]
+
+
+def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentation):
+    """Returns the function `(epoch, number) -> (picture, label)`; pictures are uint8.
 
     Args:
         split: What to read.
-        seed: Decides the order.
-        epoch: Number of the epoch, from 0.
-        begin: Place of the first one in the epoch's order.
-        count: How many.
-
-    Returns:
-        Dataset of `(index, source, label)` scalars; `index` is the example's own number.
-    """
-    return _in_order(split, seed, epoch).skip(begin).take(count)
-
-
-def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentation, epoch: int):
-    """Returns the function `(index, source) -> picture` of an epoch; pictures are uint8.
-
-    Args:
-        split: Says how a source is read.
         image_size: Side of the picture.
-        seed: Decides the changes, together with `epoch` and the example's number.
+        seed: Decides the changes, together with the epoch and the example's number.
         augmentation: Which changes.
-        epoch: Number of the epoch, from 0.
     """
     randaugment = _randaugment() if augmentation.randaugment else None
 
-    def view(index, source):
-        keys = tf.unstack(tf.random.split(_key(seed, epoch, index), 4))
+    def view(epoch, number):
+        keys = tf.unstack(tf.random.split(_key(seed, epoch, number), 4))
         crop_seed, flip_seed, resize_seed, colour_seed = keys
-        encoded = split.read(source)
+        encoded, label = split.read(number)
         image = preprocessing.decode_random_crop(encoded, crop_seed, augmentation.area)
         if augmentation.random_interpolation:
             image = preprocessing.resize_randomly(image, image_size, image_size, resize_seed)
@@ -158,7 +174,7 @@ def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentat
             image = preprocessing.distort_colours(image, colour_seed)
         if randaugment is not None:
             image = randaugment(image)
-        return _rounded(tf.ensure_shape(image, (image_size, image_size, 3)))
+        return _rounded(tf.ensure_shape(image, (image_size, image_size, 3))), label
 
     return view
 
@@ -208,23 +224,17 @@ def validation_batches(
         [0, 255], `(n,)` int64 and `(n,)` float32, 1 for an example and 0 for what only fills the
         last batch, where n is `batch_size / worker.count`.
     """
-    skipped = _lookup(unreadable, split.size)
-    blank = tf.zeros((image_size, image_size, 3))
+    is_readable = _readable(unreadable, split.size)
+    blank = tf.zeros((image_size, image_size, 3)), tf.zeros((), tf.int64)
 
-    def picture(index, source, label):
-        real = index < split.size
-        readable = real & tf.logical_not(tf.gather(skipped, tf.minimum(index, split.size - 1)))
-        image = tf.cond(
-            readable, lambda: evaluation_picture(split, source, image_size), lambda: blank
-        )
-        return image, label, tf.cast(readable, tf.float32)
+    def picture(number):
+        counts = (number < split.size) & is_readable(tf.minimum(number, split.size - 1))
+        view = tf.cond(counts, lambda: evaluation_picture(split, number, image_size), lambda: blank)
+        return *view, tf.cast(counts, tf.float32)
 
-    examples = _numbered(split)
-    padding = examples.take(1).repeat(-split.size % batch_size)
-    padding = padding.map(lambda _, source, label: (tf.int64.max, source, label))
+    whole = split.size + -split.size % batch_size
     return (
-        examples.concatenate(padding)
-        .skip(first_step * batch_size)
+        tf.data.Dataset.range(first_step * batch_size, whole)
         .shard(worker.count, worker.index)
         .map(picture, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size // worker.count, drop_remainder=True)
@@ -232,40 +242,25 @@ def validation_batches(
     )
 
 
-def validation_examples(split: Split, begin: int, count: int) -> tf.data.Dataset:
-    """Encoded examples in order, `(index, source, label)`: `count` of them from `begin` on."""
-    return _numbered(split).skip(begin).take(count)
+def evaluation_picture(split: Split, number: tf.Tensor, image_size: int):
+    """Reads an example as it is evaluated: `(image_size, image_size, 3)` float32, and its label."""
+    encoded, label = split.read(number)
+    return preprocessing.evaluation_view(preprocessing.decode(encoded), image_size), label
 
 
-def evaluation_picture(split: Split, source: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Reads one image as it is evaluated, `(image_size, image_size, 3)` float32."""
-    return preprocessing.evaluation_view(preprocessing.decode(split.read(source)), image_size)
+def _key(seed: int, epoch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    epoch = tf.cast(epoch, tf.int64)
+    return tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), number)
 
 
-def _in_order(split: Split, seed: int, epoch: int) -> tf.data.Dataset:
-    """Examples with their numbers, `(index, source, label)`, in the order of an epoch."""
-
-    def shuffled(epoch):
-        # `shuffle` mixes its seed with this graph's, which would else be TensorFlow's global one.
-        tf.compat.v1.set_random_seed(seed + 1)
-        return _numbered(split).shuffle(split.shuffle_buffer, seed=epoch)
-
-    return tf.data.Dataset.range(epoch, epoch + 1).flat_map(shuffled)
-
-
-def _numbered(split: Split) -> tf.data.Dataset:
-    return split.examples.enumerate().map(lambda index, example: (index, *example))
-
-
-def _key(seed: int, epoch: int, index: tf.Tensor) -> tf.Tensor:
-    return tf.random.fold_in(tf.constant([seed, epoch], tf.int64), index)
-
-
-def _lookup(numbers: Collection[int], size: int) -> tf.Tensor:
-    """A boolean for each example: whether its number is among `numbers`."""
-    table = np.zeros(size, bool)
-    table[list(numbers)] = True
-    return tf.constant(table)
+def _readable(unreadable: Collection[int], size: int):
+    """Returns the function that says of an example's number whether it is not in `unreadable`."""
+    if not unreadable:
+        return lambda number: tf.constant(True)
+    table = np.ones(size, bool)
+    table[list(unreadable)] = False
+    table = tf.constant(table)
+    return lambda number: tf.gather(table, number)
 
 
 def _rounded(images: tf.Tensor) -> tf.Tensor:
@@ -309,62 +304,16 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int) -> tf.dat
         Dataset of `(images, labels)`: `(n, image_size, image_size, 3)` float32 RGB in [0, 255]
         and `(n,)` int64.
     """
-
-    def view(source, label):
-        return evaluation_picture(split, source, image_size), label
-
-    pictures = split.examples.map(view, num_parallel_calls=tf.data.AUTOTUNE)
+    pictures = tf.data.Dataset.range(split.size).map(
+        lambda number: evaluation_picture(split, number, image_size),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
     return pictures.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def read_image(path: str) -> tf.Tensor:
-    """Reads one image file.
-
-    Args:
-        path: JPEG, PNG, GIF or BMP.
-
-    Returns:
-        `(height, width, 3)` uint8, RGB.
-
-    Raises:
-        UserError: If the file is missing or no image.
-    """
-    try:
-        return preprocessing.decode(tf.io.read_file(str(path)))
-    except tf.errors.OpError as error:
-        raise UserError(
-            f"{path} cannot be read as a JPEG, PNG, GIF or BMP image; give another file."
-        ) from error
-
-
-class ViewBatch(NamedTuple):
-    """Pictures with the files that they come from; `images` is `(n, size, size, 3)` float32."""
-
-    files: list[str]
-    images: np.ndarray
-
-
-def view_batches(
-    files: list[str], image_size: int, errors: list[UserError], batch_size: int = 32
-) -> Iterator[ViewBatch]:
-    """Reads image files as they are evaluated; one that cannot be read does not stop the rest.
-
-    Args:
-        files: Image files.
-        image_size: Side of the pictures.
-        errors: Is given an error for each file that cannot be read.
-        batch_size: Pictures a batch at most.
-
-    Yields:
-        Batches of the others, in order.
-    """
-    for start in range(0, len(files), batch_size):
-        read, views = [], []
-        for file in files[start : start + batch_size]:
-            try:
-                views.append(preprocessing.evaluation_view(read_image(file), image_size).numpy())
-                read.append(file)
-            except UserError as error:
-                errors.append(error)
-        if views:
-            yield ViewBatch(read, np.stack(views))
+def read_labels(split: Split, together: int = 4096) -> Iterator[np.ndarray]:
+    """Reads all of a split for the class of each example, `(n,)` int64 at a time."""
+    labels = tf.data.Dataset.range(split.size).map(
+        lambda number: split.read(number)[1], num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return labels.batch(together).as_numpy_iterator()

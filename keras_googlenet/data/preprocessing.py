@@ -13,7 +13,7 @@ CROP_RATIO = 256 / 224  # shorter side before the central crop, over the crop: t
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes.
+    """Decodes JPEG, PNG, BMP, or the first frame of GIF or WebP bytes.
 
     Grey becomes three equal channels, alpha is dropped, 16 bits are scaled to 8, and the
     orientation that EXIF may note is ignored.
@@ -132,13 +132,16 @@ def decode_random_crop(
     """Decodes a random part of an image; of a JPEG, only the blocks that it needs.
 
     Args:
-        encoded: Scalar string: JPEG, PNG, GIF or BMP bytes.
+        encoded: Scalar string: JPEG, PNG, GIF, BMP or WebP bytes.
         seed: `(2,)` integers.
         area: Least and greatest share of the image's area. 8-100%: section 6.
         aspect: Least and greatest width over height. 3/4-4/3: section 6.
 
     Returns:
         `(h, w, 3)` uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If it cannot be decoded, or `headers.checked` refuses it.
     """
 
     def window(shape):
@@ -154,8 +157,10 @@ def decode_random_crop(
         return begin, size
 
     def of_jpeg():
-        begin, size = window(tf.io.extract_jpeg_shape(encoded))
-        box = tf.concat([begin[:2], size[:2]], axis=0)
+        shape = tf.io.extract_jpeg_shape(encoded)
+        with tf.control_dependencies(headers.check_sides(*tf.unstack(shape[:2]))):
+            begin, size = window(shape)
+            box = tf.concat([begin[:2], size[:2]], axis=0)
         return tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
 
     def of_others():

@@ -1,12 +1,16 @@
 """A few pictures of a data set, spread over all of it."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data import datasets, folders, preprocessing
+from keras_googlenet.data import datasets, preprocessing
+from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.image_files import reason_of
+from keras_googlenet.data.kinds import FIRST_BYTES
+from keras_googlenet.data.listing import scan
+from keras_googlenet.data.unreadable import NAMED
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import split_label
 
@@ -37,18 +41,29 @@ def read_sample(
 
     Returns:
         Pictures with their classes among `labels`; classes are `None` if one is not among them.
+
+    Raises:
+        UserError: If images cannot be read; it names up to ten, each with the reason.
     """
-    numbers = {_key(label): number for number, label in enumerate(labels)}
-    known = [numbers.get(_key(name)) for name in names]
-    spread = split.examples.shard(-(-split.size // count), 0)
-    images, classes = [], []
-    for source, label in spread:
+    number_of = {_key(label): number for number, label in enumerate(labels)}
+    known = [number_of.get(_key(name)) for name in names]
+    images, classes, errors = [], [], []
+    for number in range(0, split.size, -(-split.size // count)):
+        encoded = b""
         try:
-            image = preprocessing.decode(split.read(source))
+            encoded, label = split.read(tf.constant(number, tf.int64))
+            image = preprocessing.decode(encoded)
         except tf.errors.OpError as error:
-            raise UserError("an image of the data set cannot be decoded.") from error
+            first_bytes = encoded and encoded.numpy()[:FIRST_BYTES]
+            errors.append(f"{split.name(number)} ({reason_of(error, first_bytes)})")
+            continue
         images.append(preprocessing.evaluation_view(image, image_size).numpy())
         classes.append(known[int(label)])
+    if errors:
+        raise UserError(
+            f"{len(errors)} of {len(images) + len(errors)} images cannot be read: "
+            f"{', '.join(errors[:NAMED])}; repair or remove them."
+        )
     return Sample(np.stack(images), None if None in known else np.asarray(classes, "int64"))
 
 
@@ -58,10 +73,13 @@ def open_pictures(folder: str) -> datasets.ImageDataset | None:
     Returns:
         The data set; `None` if there are none right inside.
     """
-    if not any(path.suffix.lower() in folders.SUFFIXES for path in Path(folder).iterdir()):
+    left_out = LeftOut(folder)
+    found = scan(folder, left_out)
+    if not found.images:
         return None
-    images = {"": folders.list_images([folder])}
-    return datasets.ImageDataset([""], None, datasets.folder_split(images, [""]))
+    images = {"": found.all_images()}
+    contents = Contents(folder, None, Half("all of it", len(images[""]), 1), left_out)
+    return datasets.ImageDataset([""], None, datasets.folder_split(images, [""]), contents)
 
 
 def _key(label: str) -> str:

@@ -1,18 +1,26 @@
-"""Images that cannot be decoded: skipped, counted and named.
+"""Images that cannot be decoded: skipped, counted, and named with the reason.
 
 TensorFlow ends a whole pipeline at such an image, and guarding each one costs more than decoding
-it. So the pipeline runs unguarded; where it ends, the batch is searched by hand and the pipeline
-built again from that step on with the culprits left out.
+it. So the pipeline runs unguarded; where it ends, what it was reading is searched by hand and the
+pipeline built again from there on with the culprits left out.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
 
+from keras_googlenet.data import preprocessing
 from keras_googlenet.data.datasets import Split
+from keras_googlenet.data.image_files import reason_of
+from keras_googlenet.data.kinds import FIRST_BYTES
 from keras_googlenet.errors import UserError
 
 GREATEST_SHARE = 0.01  # of a split; more is a broken data set and no accident
+NAMED = 10  # unreadable images that the error names
+SEARCH_SECONDS = 30  # that it looks for them
+_TOGETHER = 64  # images that are looked at side by side
 
 
 class Unreadable:
@@ -21,52 +29,109 @@ class Unreadable:
     Args:
         split: What is read.
         note: Is given a sentence for each image.
+
+    Attributes:
+        numbers: Their numbers.
     """
 
     def __init__(self, split: Split, note: Callable[[str], None]):
-        self.size = split.size
-        self.by_path = split.read is tf.io.read_file
+        self.split = split
         self.note = note
         self.numbers = set()
+        self._named = []
 
-    def add(self, index: tf.Tensor, source: tf.Tensor):
-        """Counts an image; a path names it, or else its number.
+    def search(self, views: Iterable[tuple[int, Callable]], most: int | None = None) -> int:
+        """Tries images one by one, and counts those that cannot be read.
+
+        Args:
+            views: Numbers of examples, each with the function that decodes it.
+            most: Stop after so many.
+
+        Returns:
+            How many were found that were not known before.
 
         Raises:
-            UserError: If they are more than 1% of the split.
+            UserError: If they are more than 1% of the split; it names up to ten.
         """
-        self.numbers.add(int(index))
-        name = source.numpy().decode() if self.by_path else f"example {int(index)}"
-        self.note(f"warning: skipped an unreadable image: {name} ({len(self.numbers)} so far)")
-        if len(self.numbers) > GREATEST_SHARE * self.size:
-            raise UserError(
-                f"{len(self.numbers)} of {self.size} images cannot be read, more than "
-                f"{GREATEST_SHARE:.0%}, the last one {name}; repair the data set."
-            )
+        before = len(self.numbers)
+        for number, view in views:
+            if number not in self.numbers:
+                try:
+                    view()
+                except tf.errors.OpError as error:
+                    self._add(number, error)
+                    if len(self.numbers) > GREATEST_SHARE * self.split.size:
+                        raise self._too_many() from error
+            if most is not None and len(self.numbers) - before >= most:
+                break
+        return len(self.numbers) - before
+
+    def _add(self, number: int, error: tf.errors.OpError):
+        self.numbers.add(number)
+        named = f"{self.split.name(number)} ({self._reason(number, error)})"
+        self._named.append(named)
+        self.note(f"warning: skipped an unreadable image: {named}; {len(self.numbers)} so far")
+
+    def _reason(self, number: int, error: tf.errors.OpError) -> str:
+        try:
+            encoded, _ = self.split.read(tf.constant(number, tf.int64))
+        except tf.errors.OpError as unread:
+            return reason_of(unread)
+        return reason_of(error, encoded.numpy()[:FIRST_BYTES])
+
+    def _too_many(self) -> UserError:
+        """Looks for more of them, so that all can be mended at once."""
+        until, least = time.monotonic() + SEARCH_SECONDS, ""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, self.split.size, _TOGETHER):
+                if len(self._named) >= NAMED or time.monotonic() > until:
+                    least = "at least "
+                    break
+                numbers = set(range(start, min(start + _TOGETHER, self.split.size))) - self.numbers
+                found = zip(sorted(numbers), pool.map(self._error_of, sorted(numbers)), strict=True)
+                for number, error in found:
+                    if error is not None:
+                        self._add(number, error)
+        return UserError(
+            f"{least}{len(self.numbers)} of {self.split.size} images cannot be read, more than "
+            f"{GREATEST_SHARE:.0%}: {', '.join(self._named[:NAMED])}; repair or remove them."
+        )
+
+    def _error_of(self, number: int) -> tf.errors.OpError | None:
+        try:
+            decode(self.split, number)
+        except tf.errors.OpError as error:
+            return error
+        return None
+
+
+def decode(split: Split, number: int) -> tf.Tensor:
+    """Reads and decodes the whole image of an example, `(height, width, 3)` uint8."""
+    encoded, _ = split.read(tf.constant(number, tf.int64))
+    return preprocessing.decode(encoded)
 
 
 class PastUnreadable:
-    """The batches of one pass, past unreadable images.
+    """The batches of a pass, past unreadable images; it can be gone through again.
 
     Args:
         build: Makes the batches from a step on, without the images known to be unreadable.
-        examples: Gives the `(index, source, label)` of a step that are read here.
-        view: Decodes `(index, source)`; raises for an image that cannot be.
+        views: Gives the numbers of the examples of a step that are read here, each with the
+            function that decodes it.
         unreadable: Collects them.
         first_step: Step to begin with.
     """
 
     def __init__(
         self,
-        build: Callable[[int], tf.data.Dataset],
-        examples: Callable[[int], tf.data.Dataset],
-        view: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        build: Callable[[int], Iterable],
+        views: Callable[[int], list[tuple[int, Callable]]],
         unreadable: Unreadable,
         first_step: int = 0,
     ):
-        self.build, self.examples, self.view = build, examples, view
+        self.build, self.views = build, views
         self.unreadable = unreadable
-        self.step = first_step
+        self.first_step = first_step
 
     def __iter__(self) -> Iterator:
         """Yields the batches that are left.
@@ -74,37 +139,26 @@ class PastUnreadable:
         Raises:
             UserError: If no image of a batch can be read, or too many of the split cannot.
         """
-        iterator = iter(self.build(self.step))
+        step = self.first_step
+        iterator = iter(self.build(step))
         while True:
             try:
                 batch = next(iterator)
             except StopIteration:
                 return
             except tf.errors.OpError as error:
-                examples = list(self.examples(self.step))
-                if not _search(examples, self.view, self.unreadable):
-                    self._check_some_left(examples, error)
+                views = self.views(step)
+                if not self.unreadable.search(views):
+                    self._check_some_left(views, error)
                     raise
-                iterator = iter(self.build(self.step))
+                iterator = iter(self.build(step))
             else:
-                self.step += 1
+                step += 1
                 yield batch
 
-    def _check_some_left(self, examples, error: tf.errors.OpError):
-        if all(int(index) in self.unreadable.numbers for index, *_ in examples):
+    def _check_some_left(self, views, error: tf.errors.OpError):
+        if all(number in self.unreadable.numbers for number, _ in views):
             raise UserError(
                 "no image of a batch can be read, and nothing can stand in for them; give a "
                 "greater --batch-size, or repair the data set."
             ) from error
-
-
-def _search(examples: list, view, unreadable: Unreadable) -> bool:
-    """Tries every image of a step; says whether a new one was found."""
-    before = len(unreadable.numbers)
-    for index, source, _ in examples:
-        if int(index) not in unreadable.numbers:
-            try:
-                view(index, source)
-            except tf.errors.OpError:
-                unreadable.add(index, source)
-    return len(unreadable.numbers) > before

@@ -1,6 +1,9 @@
 """Measures networks on a split: from crops to the records of its examples."""
 
-from collections.abc import Iterable
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial as partial_of
 from pathlib import Path
 
 import keras
@@ -8,14 +11,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data import crops as crop_geometry
-from keras_googlenet.data import pipeline
 from keras_googlenet.data.datasets import Split
+from keras_googlenet.data.image_files import reason_of
+from keras_googlenet.data.unreadable import Unreadable, decode
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import head_metrics
 from keras_googlenet.evaluation.partial import Partial
 from keras_googlenet.evaluation.plan import Plan
 from keras_googlenet.evaluation.progress import Progress
-from keras_googlenet.evaluation.records import make_records, of_ensembles
+from keras_googlenet.evaluation.records import (
+    blank_records,
+    is_readable,
+    make_records,
+    of_ensembles,
+)
 from keras_googlenet.evaluation.scoring import Member, heads_of, score_examples
 
 
@@ -25,6 +34,7 @@ def measure_split(
     batch_size: int,
     strategy: tf.distribute.Strategy | None = None,
     partial: Partial | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> np.ndarray:
     """Measures every example of a split once.
 
@@ -34,32 +44,62 @@ def measure_split(
         batch_size: Crops a forward pass, over all replicas together.
         strategy: Spreads each batch over its replicas.
         partial: Keeps the records, and holds those that an earlier attempt made.
+        note: Is given a sentence for each unreadable image.
 
     Returns:
-        `(split.size,)` records, in the order of the split.
+        `(split.size,)` records, in the order of the split; `is_readable` says which of them hold
+        something.
 
     Raises:
-        UserError: If an image cannot be decoded, or a network gives no probabilities.
+        UserError: If more than 1% of the images cannot be read, or a network gives no
+            probabilities.
     """
+    kept = [np.empty(0, plan.record_type) if partial is None else partial.read()]
+    unreadable = Unreadable(split, note)
+    unreadable.numbers |= set(np.flatnonzero(~is_readable(kept[0])).tolist())
+    done = len(kept[0])
+    with contextlib.closing(Progress(split.size, done)) as progress:
+        while done < split.size:
+            try:
+                for records in _measured(plan, split, batch_size, strategy, done, unreadable):
+                    (kept if partial is None else partial).append(records)
+                    progress.update(len(records))
+                    done += len(records)
+            except tf.errors.OpError as error:
+                rest = range(done, split.size)
+                views = ((number, partial_of(decode, split, number)) for number in rest)
+                if not unreadable.search(views, most=1):
+                    raise UserError(
+                        f"an image after the first {done} cannot be used: {reason_of(error)}."
+                    ) from error
+    return np.concatenate(kept) if partial is None else partial.read()
+
+
+def readable(records: np.ndarray, split: Split) -> tuple[np.ndarray, Split]:
+    """Returns the records of the images that could be read, and the split of these images."""
+    numbers = np.flatnonzero(is_readable(records))
+    return records[numbers], split.part(numbers)
+
+
+def _measured(plan, split, batch_size, strategy, first, unreadable) -> Iterator[np.ndarray]:
+    """Yields the records from example `first` on, blank ones for unreadable images among them."""
     views = plan.protocols[-1].views()
     taken = [[views.index(view) for view in each.views()] for each in plan.protocols]
-    done = 0 if partial is None else len(partial.read())
-    batches = crop_geometry.crop_batches(split, plan.sizes, plan.protocols[-1], batch_size, done)
-    progress = Progress(split.size, done)
+    batches = crop_geometry.crop_batches(
+        split, plan.sizes, plan.protocols[-1], batch_size, first, unreadable.numbers
+    )
     scored = score_examples(
         plan.members, _arrays(batches), len(plan.classes.labels), taken, len(views), strategy
     )
-    kept = [np.empty(0, plan.record_type)]
-    try:
-        for labels, scores in scored:
-            records = make_records(plan.classes.targets[labels], _ensembles(scores, plan))
-            (kept if partial is None else partial).append(records)
-            progress.update(len(records))
-    except tf.errors.InvalidArgumentError as error:
-        raise _bad_image(split, progress.done, error) from error
-    finally:
-        progress.close()
-    return np.concatenate(kept) if partial is None else partial.read()
+    numbers = (number for number in range(first, split.size) if number not in unreadable.numbers)
+    for labels, scores in scored:
+        read = np.array(list(itertools.islice(numbers, len(labels))))
+        records = blank_records(read[-1] + 1 - first, plan.record_type)
+        records[read - first] = make_records(plan.classes.targets[labels], _ensembles(scores, plan))
+        yield records
+        first = read[-1] + 1
+    if first < split.size:
+        yield blank_records(split.size - first, plan.record_type)
 
 
 def evaluate(model: keras.Model, batches: Iterable, variant: str) -> dict[str, float]:
@@ -89,16 +129,6 @@ def _arrays(batches: tf.data.Dataset):
 
 def _ensembles(scores: np.ndarray, plan: Plan) -> np.ndarray:
     return of_ensembles(scores) if plan.each_ensemble else scores.mean(axis=0, keepdims=True)
-
-
-def _bad_image(split: Split, done: int, error: Exception) -> UserError:
-    """Finds the image that stopped a pass after `done` examples."""
-    for file in (split.files or [])[done:]:
-        try:
-            pipeline.read_image(file)
-        except UserError as bad:
-            return bad
-    return UserError(f"an image after the first {done} cannot be used: {error.message}")
 
 
 def keep_in(folder: Path, plan: Plan, split: Split, dataset: str, resume: bool) -> Partial:

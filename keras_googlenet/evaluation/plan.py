@@ -1,8 +1,8 @@
 """What an evaluation computes for each example."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -103,8 +103,8 @@ def make_plan(
 def _examples(split: Split) -> Iterator[bytes]:
     """Yields name, size and class of each file; nothing for a prepared data set."""
     if split.files:
-        for file, number in split.examples.as_numpy_iterator():
-            yield f"{file.decode()} {Path(file.decode()).stat().st_size} {number}\n".encode()
+        for file, number in zip(split.files, split.labels, strict=True):
+            yield os.fsencode(f"{file} {os.stat(file).st_size} {number}\n")
 
 
 def _fingerprint(member: Member) -> str:

@@ -10,6 +10,8 @@ from keras_googlenet.imagenet import TOP
 
 _SMALLEST = np.finfo("float32").tiny  # keeps the loss finite: 87.3 nats at most
 
+_UNREADABLE = -1  # in place of a label
+
 RESULT = np.dtype(
     [("loss", "f8"), ("confidence", "f8"), ("rank", "i4"), ("predicted", "i4")], align=True
 )
@@ -25,6 +27,18 @@ def record_type(networks: int, protocols: int, heads: int) -> np.dtype:
             ("scores", "f8", TOP),
         ]
     )
+
+
+def blank_records(count: int, kind: np.dtype) -> np.ndarray:
+    """Returns what stands for images that cannot be read, which `is_readable` tells."""
+    records = np.zeros(count, kind)
+    records["label"] = _UNREADABLE
+    return records
+
+
+def is_readable(records: np.ndarray) -> np.ndarray:
+    """Says of each record whether its image could be read, `(n,)` booleans."""
+    return records["label"] != _UNREADABLE
 
 
 def make_records(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def write(folder: Path, plan: Plan, split: Split, records: np.ndarray, facts: di
     shown = [
         {
             "picture": picture,
-            "name": example_name(split, number),
+            "name": split.name(number),
             "label": labels[records["label"][number]],
             "predicted": labels[records["top"][number, 0]],
             "score": float(records["scores"][number, 0]),
@@ -57,11 +57,6 @@ def most_confident_mistakes(records: np.ndarray, count: int = MISTAKES) -> list[
     wrong = np.flatnonzero(results["rank"] > 0)
     order = np.argsort(-results["confidence"][wrong], kind="stable")
     return wrong[order][:count].tolist()
-
-
-def example_name(split: Split, number: int) -> str:
-    """Returns the file of an example, or its number where the data set has no files."""
-    return split.files[number] if split.files else f"example {number}"
 
 
 def _figures(plan: Plan, records: np.ndarray) -> dict:
@@ -88,7 +83,7 @@ def _write_predictions(path: Path, split: Split, records: np.ndarray, labels: li
         writer = csv.writer(file)
         writer.writerow(["file", "label", *columns])
         for number, record in enumerate(records):
-            row = [example_name(split, number), _short(labels[record["label"]])]
+            row = [split.name(number), _short(labels[record["label"]])]
             for guess, score in zip(record["top"], record["scores"], strict=True):
                 row += ["", ""] if guess < 0 else [_short(labels[guess]), f"{score:.6f}"]
             writer.writerow(row)

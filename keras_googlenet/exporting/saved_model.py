@@ -35,8 +35,8 @@ def export_saved_model(
 
     - `serving_default`: `image`, float32 `(n, size, size, 3)` RGB in [0, 255], to
       `probabilities`, float32 `(n, classes)`;
-    - `classify`: `image_bytes`, string `(n,)`, JPEG, PNG, BMP or GIF of any size, to `classes`,
-      string, and `scores`, float32, both `(n, min(5, classes))`, the best first;
+    - `classify`: `image_bytes`, string `(n,)`, JPEG, PNG, WebP, BMP or GIF of any size, to
+      `classes`, string, and `scores`, float32, both `(n, min(5, classes))`, the best first;
     - `features`: `image` to `features`, float32 `(n, channels)`.
 
     Args:

@@ -1,6 +1,7 @@
 """The batches of a run: sizes, steps, and the passes over its data set."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import pipeline
 from keras_googlenet.data.datasets import ImageDataset
-from keras_googlenet.data.unreadable import PastUnreadable, Unreadable
+from keras_googlenet.data.unreadable import PastUnreadable, Unreadable, decode
 from keras_googlenet.errors import UserError
 from keras_googlenet.training.distribution import distribute, this_worker
 from keras_googlenet.training.recipe import Recipe
@@ -73,14 +74,15 @@ class InputPipeline:
         """Returns what an example of each class counts, a mean of 1; `None` where all count 1."""
         if self.recipe.class_weights == "none":
             return None
-        counts = np.zeros(self.classes)
-        for labels in self.dataset.train.examples.map(lambda _, label: label).batch(4096):
-            counts += np.bincount(labels, minlength=self.classes)
+        train, counts = self.dataset.train, np.zeros(self.classes)
+        labels = [train.labels] if train.labels is not None else pipeline.read_labels(train)
+        for some in labels:
+            counts += np.bincount(some, minlength=self.classes)
         examples, present = counts.sum(), np.count_nonzero(counts)
         return tf.constant(examples / (present * np.maximum(counts, 1)), tf.float32)
 
-    def train(self, epoch: int, first_step: int = 0) -> PastUnreadable:
-        """Returns the batches of an epoch, or those that are left: `(images, labels)`.
+    def train(self, first_step: int = 0) -> PastUnreadable:
+        """Returns the batches of the run from a step on, epoch after epoch: `(images, labels)`.
 
         Images are `(n, size, size, 3)` uint8 RGB, labels `(n, classes)` float32.
         """
@@ -101,24 +103,29 @@ class InputPipeline:
                 self.batch_size,
                 recipe.seed,
                 augmentation,
-                epoch=epoch,
                 first_step=step,
+                steps=self._most_steps - step,
                 classes=self.classes,
                 worker=self.worker,
                 unreadable=self._unreadable_train.numbers,
             )
-            return distribute(self.strategy, batches.take(self.steps_of(epoch) - step))
+            return distribute(self.strategy, batches)
 
-        def examples(step):
-            begin = step * self.batch_size
-            whole = pipeline.train_examples(split, recipe.seed, epoch, begin, self.batch_size)
-            return whole.shard(self.worker.count, self.worker.index)
+        view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation)
+        order = pipeline.Order(split.size, self.batch_size, recipe.seed)
 
-        view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation, epoch)
-        return PastUnreadable(build, examples, view, self._unreadable_train, first_step)
+        def views(step):
+            here = order.of_step(step)[self.worker.index :: self.worker.count]
+            return [
+                (number, functools.partial(view, epoch, tf.constant(number, tf.int64)))
+                for epoch, number in here
+            ]
 
+        return PastUnreadable(build, views, self._unreadable_train, first_step)
+
+    @functools.cached_property
     def validation(self) -> PastUnreadable:
-        """Returns a pass over the validation split: `(images, labels, weights)`.
+        """Passes over the validation split: `(images, labels, weights)`.
 
         Images are float32, to the last digit what evaluate.py shows the network; weights `(n,)`
         are 0 for what only fills a batch. With `--max-steps`, at most as many batches.
@@ -128,20 +135,19 @@ class InputPipeline:
         whole = math.ceil(split.size / batch_size)
         steps = min(whole, self.recipe.max_steps or whole)
 
-        def build(step):
+        @functools.lru_cache(maxsize=1)
+        def build(step, known):
             batches = pipeline.validation_batches(
                 split, size, batch_size, self.worker, unreadable.numbers, first_step=step
             )
             return distribute(self.strategy, batches.map(self._one_hot).take(steps - step))
 
-        def examples(step):
-            whole = pipeline.validation_examples(split, step * batch_size, batch_size)
-            return whole.shard(self.worker.count, self.worker.index)
+        def views(step):
+            numbers = range(split.size)[step * batch_size : (step + 1) * batch_size]
+            here = numbers[self.worker.index :: self.worker.count]
+            return [(number, functools.partial(decode, split, number)) for number in here]
 
-        def view(_, source):
-            return pipeline.evaluation_picture(split, source, size)
-
-        return PastUnreadable(build, examples, view, unreadable)
+        return PastUnreadable(lambda step: build(step, len(unreadable.numbers)), views, unreadable)
 
     def _one_hot(self, images, labels, weights):
         return images, tf.one_hot(labels, self.classes), weights

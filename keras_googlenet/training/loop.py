@@ -1,6 +1,8 @@
 """The training loop, from where a run stands to its end."""
 
+import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -100,9 +102,10 @@ class Run:
             SystemExit: If a signal asked to stop; the state is saved then, if there is room.
             WriteError: If an epoch cannot be saved; the last checkpoint stays.
         """
+        batches = iter(self.input.train(self.global_step))
         try:
             while self.epoch < self.input.epochs:
-                self._train_epoch()
+                self._train_epoch(batches)
                 validation = self.validate()
                 self._record_epoch(validation)
         except Stopped:
@@ -110,14 +113,14 @@ class Run:
             self.progress.say(f"stopped at {self._where()}" + (", and saved" if saved else ""))
             raise SystemExit(self.signals.status) from None
 
-    def _train_epoch(self):
+    def _train_epoch(self, batches: Iterator):
         """Takes the steps that are left of an epoch, and looks up from them now and then."""
         steps = self.input.steps_of(self.epoch)
         if self.step == steps:  # saved before its validation
             return
         pending, interval = [], 1  # sums of steps that are still on the device; when to read them
         with self.progress.bar_of(self.epoch, self.step, steps):
-            for batch in self.progress.timed(self.input.train(self.epoch, self.step)):
+            for batch in self.progress.timed(itertools.islice(batches, steps - self.step)):
                 pending.append(self.train_step(batch))
                 self.step += 1
                 if self._is_urgent() or len(pending) >= interval or self.step == steps:
@@ -174,7 +177,7 @@ class Run:
         """Measures the averaged weights, and keeps them if they are the best so far."""
         sums = []
         with averaged(self.model, self.optimizer):
-            for number, batch in enumerate(self.input.validation(), 1):
+            for number, batch in enumerate(self.input.validation, 1):
                 sums.append(self.test_step(batch))
                 if self.worker.count == 1 or number % READ_STEPS == 0:
                     self._stop_if_asked()

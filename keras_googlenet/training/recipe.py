@@ -4,11 +4,14 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_googlenet.atomic import replacing
+from keras_googlenet.data.folders import resolved
 from keras_googlenet.errors import UserError
 
 RECIPE_FILE = "recipe.json"
@@ -171,7 +174,8 @@ class Recipe:
     def load(cls, folder: Path) -> "Recipe":
         """Reads `recipe.json`."""
         try:
-            return cls(**json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8")))
+            recipe = cls(**json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8")))
+            return dataclasses.replace(recipe, dataset=resolved(recipe.dataset))
         except (json.JSONDecodeError, TypeError) as error:
             raise UserError(f"{folder / RECIPE_FILE} is not a recipe: {error}.") from error
 
@@ -233,8 +237,17 @@ RECIPES = {
 }
 
 
-def add_recipe_flags(parser: argparse.ArgumentParser):
-    """Adds `--recipe` and a flag for each field of `Recipe`."""
+def add_recipe_flags(
+    parser: argparse.ArgumentParser, paths: Mapping[str, Callable[[str], str]] | None = None
+):
+    """Adds `--recipe` and a flag for each field of `Recipe`.
+
+    Args:
+        parser: What to add them to.
+        paths: Fields that hold a path, and the types of their flags.
+    """
+    types = {setting.name: _flag_type(setting) for setting in dataclasses.fields(Recipe)}
+    types |= paths or {}
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
@@ -245,7 +258,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser):
         if setting.type is bool:
             kind = {"action": argparse.BooleanOptionalAction}
         else:
-            kind = {"type": _flag_type(setting), "choices": setting.metadata.get("choices")}
+            kind = {"type": types[setting.name], "choices": setting.metadata.get("choices")}
         parser.add_argument(_flag(setting.name), default=None, help=text, **kind)
 
 
@@ -256,7 +269,9 @@ def recipe_from_flags(flags: argparse.Namespace) -> Recipe:
         for setting in dataclasses.fields(Recipe)
         if getattr(flags, setting.name) is not None
     }
-    dataset = given.get("dataset", Recipe.dataset)
+    dataset = given["dataset"] = resolved(given.get("dataset", Recipe.dataset))
+    if given.get("data_dir") and "://" not in given["data_dir"]:
+        given["data_dir"] = os.path.abspath(given["data_dir"])
     recipe = RECIPES[flags.recipe or ("small" if dataset == "shapes" else "modern")]
     if "weights" in given:
         given = {"learning_rate": FINE_TUNING_SHARE * recipe.learning_rate} | given

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import json
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_googlenet.atomic import remove_leftovers, replacing
+from keras_googlenet.data import halves
+from keras_googlenet.data.datasets import ImageDataset, open_dataset
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import read_labels, write_labels
 from keras_googlenet.training.recipe import RECIPE_FILE, Recipe
@@ -21,7 +24,10 @@ HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 MODEL_FILE = "model.keras"
 METRICS_FILE = "metrics.json"
-_FILES = (RECIPE_FILE, LABELS_FILE, HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE)
+_FILES = (
+    *(RECIPE_FILE, LABELS_FILE, HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE),
+    *(halves.CONTENTS_FILE, halves.HALVES_FILE),
+)
 
 
 def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
@@ -47,7 +53,7 @@ def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
                 "--workdir."
             )
         return recipe
-    before = Recipe.load(workdir)
+    before = _where_its_data_lies(Recipe.load(workdir), recipe, workdir)
     differences = recipe.differences(before)
     if winner == "run":
         return before
@@ -65,6 +71,21 @@ def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
         f"{workdir} holds a run of another recipe ({changed}); give the same flags, another "
         "--workdir, or say with --recipe-of run|flags which one wins."
     )
+
+
+def _where_its_data_lies(before: Recipe, recipe: Recipe, workdir: Path) -> Recipe:
+    """Corrects the recipe of a run whose data set was moved, if all files are the same."""
+    known = halves.read(workdir)
+    is_folder = Path(recipe.dataset).is_absolute() and Path(before.dataset).is_absolute()
+    if before.dataset == recipe.dataset or not is_folder or known is None:
+        return before
+    there = dataclasses.replace(before, dataset=recipe.dataset)
+    opened = open_dataset(there.dataset, there.data_dir, there.validation_split, there.seed)
+    if not known.same_as(halves.halves_of(opened)):
+        return before
+    print(f"the data set of {workdir} lies in {recipe.dataset} now", file=sys.stderr)
+    there.save(workdir)
+    return there
 
 
 def _foreign(workdir: Path) -> list[Path]:
@@ -101,7 +122,7 @@ def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
 
 
 @contextlib.contextmanager
-def opened(recipe: Recipe, workdir: Path, labels: list[str]) -> Iterator[None]:
+def opened(recipe: Recipe, workdir: Path, dataset: ImageDataset) -> Iterator[None]:
     """Keeps other processes off a run directory, and says in it what the run is.
 
     If the block fails before anything is worth keeping, nothing of the run is left.
@@ -113,7 +134,7 @@ def opened(recipe: Recipe, workdir: Path, labels: list[str]) -> Iterator[None]:
     new = [path for path in (*ours, workdir, *workdir.parents) if not path.exists()]
     with locked(workdir):
         try:
-            _describe(recipe, workdir, labels)
+            _describe(recipe, workdir, dataset)
             yield
         except BaseException:
             if not _holds_training(workdir):
@@ -152,10 +173,10 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _describe(recipe: Recipe, workdir: Path, labels: list[str]):
+def _describe(recipe: Recipe, workdir: Path, dataset: ImageDataset):
     """Writes down what the run is, or checks that the one that is there has the same classes."""
-    file = workdir / LABELS_FILE
-    if _holds_training(workdir) and file.exists() and read_labels(file) != labels:
+    file, holds_training = workdir / LABELS_FILE, _holds_training(workdir)
+    if holds_training and file.exists() and read_labels(file) != dataset.labels:
         raise UserError(
             f"{workdir} was trained on other classes than {recipe.dataset} has; give another "
             "--workdir."
@@ -165,7 +186,14 @@ def _describe(recipe: Recipe, workdir: Path, labels: list[str]):
     (workdir / METRICS_FILE).unlink(missing_ok=True)
     recipe.save(workdir)  # before anything else: it is what tells a run directory
     with replacing(file) as temporary:
-        write_labels(temporary, labels)
+        write_labels(temporary, dataset.labels)
+    now, before = halves.halves_of(dataset), halves.read(workdir)
+    if holds_training and before is not None:
+        changed = halves.changes(before, dataset, now)
+        if changed:
+            print(f"warning: the data set is not what it was: {changed}", file=sys.stderr)
+        now = before.followed_by(now)
+    halves.write(workdir, dataset, now)
 
 
 def write_history(history: list[dict[str, float]], workdir: Path):

@@ -46,9 +46,7 @@ _LOST = (  # what TensorFlow raises where another worker does not answer, or has
 )
 
 
-def train(
-    recipe: Recipe, workdir: Path, began: float, options: Options = DEFAULTS
-) -> dict[str, float]:
+def train(recipe: Recipe, workdir: Path, began: float, options: Options = DEFAULTS) -> dict:
     """Trains a network and fills its run directory.
 
     Args:
@@ -60,8 +58,8 @@ def train(
 
     Returns:
         The content of `metrics.json`: metrics of the validation of the kept epoch with `val_` in
-        front, the number `kept_epoch` of that epoch, from 1, and `epochs`, `seconds`,
-        `images_per_second`.
+        front, the number `kept_epoch` of that epoch, from 1, `epochs`, `seconds`,
+        `images_per_second`, and `data`: what was found in the data set.
 
     Raises:
         UserError: If the data set cannot be used, `workdir` holds a run of another recipe, or the
@@ -80,11 +78,13 @@ def train(
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
     dataset = open_for(recipe)
+    if worker.index == 0:
+        print(dataset.contents, file=sys.stderr)
     prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
         if worker.index == 0:
-            stack.enter_context(rundir.opened(recipe, workdir, dataset.labels))
+            stack.enter_context(rundir.opened(recipe, workdir, dataset))
         stack.enter_context(_naming_failures(worker.count))
         minutes, weights = options.checkpoint_minutes, options.weights
         run = Run(recipe, workdir, dataset, strategy, signals, 60 * minutes, weights)
@@ -145,7 +145,7 @@ def _first_line(error: tf.errors.OpError) -> str:
     return error.message.partition("\n")[0][:200]
 
 
-def _write_results(run: Run, began: float) -> dict[str, float]:
+def _write_results(run: Run, began: float) -> dict:
     """Writes curves, the kept network alone and, last, what marks the run as done."""
     kept_epoch = run.epoch - 1 if run.kept_epoch is None else run.kept_epoch
     row, model = run.history[kept_epoch], run.model
@@ -154,6 +154,7 @@ def _write_results(run: Run, began: float) -> dict[str, float]:
         "epochs": run.epoch,
         "seconds": round(time.time() - began, 1),
         "images_per_second": round(run.progress.images_per_second, 1),
+        "data": run.input.dataset.contents.as_json(),
     }
     synchronize_batch_norm(model, False)
     with averaged(model, run.optimizer):

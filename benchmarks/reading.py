@@ -1,0 +1,157 @@
+"""How many bytes a worker reads in an epoch, and a resumed run before its first batch.
+
+    python -m benchmarks.reading
+    python -m benchmarks.reading --json
+    python -m benchmarks.reading --format array_record --data-dir prepared
+
+Counted by the kernel for this process (`rchar` of /proc/self/io: what its reads returned, from the
+disk or from memory), on a set of drawn photographs that TensorFlow Datasets prepares once below
+--data-dir. Worker 0 of 1, 2, 4 and 8 is played here, since workers know nothing of each other.
+Linux only.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from keras_googlenet import cli
+from keras_googlenet.data import datasets, pipeline
+
+SIZE, SEED, CLASSES = 224, 0, 10
+WORKERS, RESUMES = (1, 2, 4, 8), (10, 50, 90)  # percents of an epoch
+DISTINCT = 100  # drawings; each record has another length, so that no two are alike
+
+
+class DrawnPhotographs(tfds.core.GeneratorBasedBuilder):
+    """JPEGs of 500 x 375 pixels, such as ImageNet's."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RECORDS = 20_000
+
+    def _info(self):
+        image, label = tfds.features.Image(shape=(375, 500, 3), encoding_format="jpeg"), CLASSES
+        features = {"image": image, "label": tfds.features.ClassLabel(num_classes=label)}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(self.RECORDS), "test": self._generate_examples(1)}
+
+    def _generate_examples(self, count):
+        for number in range(count):
+            content = drawing(number % DISTINCT) + bytes(number // DISTINCT)
+            yield number, {"image": io.BytesIO(content), "label": number % CLASSES}
+
+
+@functools.cache
+def drawing(number: int) -> bytes:
+    """Smooth noise as a JPEG; what follows its end is ignored."""
+    noise = np.random.default_rng(number).integers(0, 256, (125, 167, 3), "uint8")
+    content = io.BytesIO()
+    big = Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC)
+    big.save(content, "JPEG", quality=85)
+    return content.getvalue()
+
+
+def main():
+    """Prints a table, or one line of JSON."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--records", type=cli.positive, default=20_000, help="size of the set")
+    parser.add_argument("--batch-size", type=cli.positive, default=256, help="over all workers")
+    parser.add_argument("--format", choices=("tfrecord", "array_record"), default="tfrecord")
+    parser.add_argument("--data-dir", help="where to prepare it (default: a temporary folder)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        split = prepared(flags, flags.data_dir or folder)
+        result = measure(split, flags.batch_size)
+    print(json.dumps(result) if flags.json else as_table(result, flags))
+
+
+def prepared(flags: argparse.Namespace, data_dir: str) -> datasets.Split:
+    """Prepares the set, if need be, and returns its training split."""
+    DrawnPhotographs.RECORDS = flags.records
+    place = str(Path(data_dir).expanduser() / f"{flags.format}_{flags.records}")
+    builder = DrawnPhotographs(data_dir=place, file_format=flags.format)
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare()
+    return datasets.open_dataset(str(builder.data_dir)).train
+
+
+def measure(split: datasets.Split, batch_size: int) -> dict:
+    """Returns bytes read by worker 0 in an epoch, and before the first batch of a resume."""
+    steps = split.size // batch_size
+    workers, seconds = {}, {}
+    for count in WORKERS:
+        began, before = time.perf_counter(), bytes_read()
+        batches = stream(split, batch_size, 0, pipeline.Worker(0, count))
+        for number, _ in enumerate(batches, 1):
+            show(f"worker 0 of {count}: step {number} of {steps}")
+        workers[str(count)] = bytes_read() - before
+        seconds[count] = time.perf_counter() - began
+    resume = {}
+    for percent in RESUMES:
+        batches = stream(split, batch_size, steps + steps * percent // 100)  # of the second epoch
+        before = bytes_read()
+        iterator = iter(batches)
+        next(iterator)
+        resume[str(percent)] = bytes_read() - before
+        del iterator
+    show("")
+    show.speed = steps * batch_size / seconds[1]
+    return {"workers": workers, "resume": resume, "batch": workers["1"] // steps}
+
+
+def stream(split, batch_size: int, first_step: int, worker=pipeline.ALONE):
+    """The training pictures from a step on."""
+    augmentation = pipeline.Augmentation()
+    return pipeline.train_batches(
+        split, SIZE, batch_size, SEED, augmentation, first_step=first_step, worker=worker
+    )
+
+
+def bytes_read() -> int:
+    """Bytes that this process has read so far."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])
+
+
+def show(text: str):
+    """Shows on a terminal how far it is."""
+    if sys.stderr.isatty():
+        print(f"\r{text:60}", end="\r" if not text else "", file=sys.stderr, flush=True)
+
+
+def as_table(result: dict, flags: argparse.Namespace) -> str:
+    """Lays the counts out in megabytes, beside what a fair share would be."""
+    whole, batch = result["workers"]["1"], result["batch"]
+    rows = [
+        f"{flags.records:,} records as {flags.format}, batches of {flags.batch_size} "
+        f"({batch / 1e6:.1f} MB), {len(os.sched_getaffinity(0))} cores, "
+        f"{show.speed:.0f} images/s alone\n",
+        "| read by | MB | of its share |",
+        "|---|---|---|",
+    ]
+    for count, read in result["workers"].items():
+        share = read / (whole / int(count))
+        rows.append(f"| worker 0 of {count}, an epoch | {read / 1e6:.1f} | {share:.3f} |")
+    rows += ["", "| read before the first batch of a resume at | MB | batches |", "|---|---|---|"]
+    for percent, read in result["resume"].items():
+        rows.append(f"| {percent}% of an epoch | {read / 1e6:.1f} | {read / batch:.2f} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

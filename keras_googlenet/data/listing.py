@@ -1,0 +1,160 @@
+"""What lies in a folder: images, other folders, and what is neither."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from keras_googlenet.data.contents import LeftOut
+from keras_googlenet.data.kinds import (
+    CONVERTIBLE,
+    DECODED,
+    FIRST_BYTES,
+    SUFFIXES,
+    convert_command,
+    kind_of,
+)
+
+# What operating systems, editors and storage devices leave in folders, beside names with a dot.
+_SYSTEM_NAMES = {
+    *("__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found", "icon\r", "cvs"),
+    *("@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot", "picasa.ini"),
+    *("_vti_cnf", "network trash folder", "temporary items", "folder.jpg.tmp", "found.000"),
+}
+_SYSTEM_ENDINGS = ("~", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".swp")
+# Files that nobody needs to open to know that they are no image.
+_NO_IMAGES = {
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm"),
+    *(".py", ".ipynb", ".sh", ".m", ".mat", ".npy", ".npz", ".pkl", ".h5", ".hdf5", ".pt", ".pth"),
+    *(".keras", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".pdf", ".doc"),
+    *(".docx", ".xls", ".xlsx", ".log", ".db", ".sqlite", ".ini", ".cfg", ".toml", ".parquet"),
+    *(".tfrecord", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav", ".aae", ".xmp"),
+    *(".url", ".lnk", ".names", ".data", ".label", ".license", ".rtf", ".cache", ".lock"),
+}
+OTHER_FILES = "file{s} of other kinds"
+HIDDEN = "hidden or system file{s} or folder{s}"
+
+
+class Folder(NamedTuple):
+    """A folder and all below it.
+
+    Attributes:
+        path: Where it is.
+        images: Images right inside, in the order of their names.
+        folders: Name -> folder inside, in the order of their names.
+        others: Counts what else is right inside by kind: formats that must be converted, and "".
+    """
+
+    path: str
+    images: list[str]
+    folders: dict[str, "Folder"]
+    others: Counter
+
+    def all_images(self) -> list[str]:
+        """Lists the images right inside, then those of one folder after another."""
+        return [file for folder in self.all_folders() for file in folder.images]
+
+    def all_others(self) -> Counter:
+        """Counts all that is no image, by kind."""
+        return sum((folder.others for folder in self.all_folders()), Counter())
+
+    def holds_images(self) -> bool:
+        """Says whether there is an image right inside or below."""
+        return any(folder.images for folder in self.all_folders())
+
+    def all_folders(self) -> Iterator["Folder"]:
+        """Yields the folder itself and all below it."""
+        yield self
+        for folder in self.folders.values():
+            yield from folder.all_folders()
+
+
+def scan(path: str, left_out: LeftOut, convertible: bool = False) -> Folder:
+    """Lists a folder, following links.
+
+    Files whose suffix says what they are stay closed, so that a million of them take seconds; of
+    others the first bytes decide.
+
+    Args:
+        path: The folder.
+        left_out: Is told what is passed over, and why.
+        convertible: Whether to take images of formats that TensorFlow does not decode, too.
+    """
+    return _scan(path, left_out, DECODED + tuple(CONVERTIBLE.values()) * convertible, ())
+
+
+def _scan(path: str, left_out: LeftOut, wanted: tuple[str, ...], around: tuple) -> Folder:
+    here = Folder(path, [], {}, Counter())
+    try:
+        around = (*around, _identity(path))
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        left_out.add(f"folder{{s}} that cannot be opened ({error.strerror})", path)
+        return here
+    for entry in entries:
+        problem = HIDDEN if is_system(entry.name) else _problem(entry, around)
+        if problem:
+            left_out.add(problem, path)
+        elif entry.is_dir():
+            here.folders[entry.name] = _scan(entry.path, left_out, wanted, around)
+        else:
+            kind = _kind(entry)
+            if kind in wanted:
+                here.images.append(entry.path)
+            else:
+                here.others[kind or ""] += 1
+                left_out.add(_reason(kind), path)
+    return here
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that an operating system or editor made.
+
+    Example:
+    >>> [name for name in (".DS_Store", "Thumbs.db", "cat.jpg", "@eaDir") if not is_system(name)]
+    ['cat.jpg']
+    """
+    lower = name.lower()
+    return name.startswith((".", "~$")) or lower in _SYSTEM_NAMES or lower.endswith(_SYSTEM_ENDINGS)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _kind(entry: os.DirEntry) -> str | None:
+    """Returns the format of an image, by suffix where that is enough; `None`: no image."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in SUFFIXES:
+        return DECODED[0]  # any of them: the decoder goes by the bytes
+    if suffix in CONVERTIBLE:
+        return CONVERTIBLE[suffix]
+    if suffix in _NO_IMAGES:
+        return None
+    try:
+        with open(entry.path, "rb") as file:
+            return kind_of(file.read(FIRST_BYTES))
+    except OSError:
+        return None
+
+
+def _reason(kind: str | None) -> str:
+    return f"{kind} image{{s}} (convert with `{convert_command(kind)}`)" if kind else OTHER_FILES
+
+
+def _problem(entry: os.DirEntry, around: tuple) -> str | None:
+    """Says why something can neither be read nor gone into; asks the disk about links only."""
+    try:
+        if not entry.is_dir():
+            if entry.is_file():
+                return None
+            return "broken link{s}" if entry.is_symlink() else "device{s} or pipe{s}"
+        around_itself = entry.is_symlink() and _identity(entry.path) in around
+        return "link{s} to a folder around" if around_itself else None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "link{s} in a circle"
+        return f"file{{s}} that cannot be opened ({error.strerror})"
