@@ -20,8 +20,8 @@ def main():
         "output", metavar="OUTPUT", type=cli.local_path, help=".keras file to write"
     )
     parser.add_argument("--variant", help="refuse a file of any other variant")
-    verify = "name what is in a picture"
-    parser.add_argument("--verify", metavar="IMAGE", type=cli.local, help=verify)
+    shown = "name what is in a picture"
+    parser.add_argument("--verify", metavar="IMAGE", type=cli.local, help=shown)
     flags = parser.parse_args()
     output = Path(flags.output)
     if output.suffix != ".keras":

@@ -42,9 +42,7 @@ class DrawnPhotographs(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         image, label = tfds.features.Image(shape=(375, 500, 3), encoding_format="jpeg"), CLASSES
         features = {"image": image, "label": tfds.features.ClassLabel(num_classes=label)}
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features)
-        )
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples(self.RECORDS), "test": self._generate_examples(1)}

@@ -28,9 +28,9 @@ def logits_of(model, images):
 
 
 def photograph(name, size=224):
-    from keras_googlenet.data import pipeline, preprocessing
+    from keras_googlenet.data import image_files, preprocessing
 
-    image = pipeline.read_image(str(DATA / "photos" / name))
+    image = image_files.read_image(str(DATA / "photos" / name))
     return preprocessing.evaluation_view(image, size).numpy()
 
 

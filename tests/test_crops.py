@@ -128,21 +128,20 @@ def test_batches_go_through_images_without_gaps(tmp_path):
         rows = np.concatenate([pictures[view] for pictures, _ in batches])
         assert rows.shape == (50, size, size, 3)
         np.testing.assert_allclose(rows[:, 0, 0, 0], np.repeat(range(5), 10), atol=1e-4)
-    later = crops.crop_batches(split, (32,), protocol, batch_size=7, skip=3)
+    later = crops.crop_batches(split, (32,), protocol, batch_size=7, first=3)
     np.testing.assert_allclose(next(iter(later))[0][0][0, 0, 0, 0], 3, atol=1e-4)
 
 
 def test_the_first_batch_does_not_wait_for_the_whole_set():
     read = []
 
-    def note(number):
-        read.append(int(number))
-        return number
-
-    numbers = tf.data.Dataset.range(1000)
-    examples = numbers.map(lambda number: (tf.py_function(note, [number], tf.int64), number))
     image = tf.io.encode_png(tf.zeros((40, 60, 3), tf.uint8))
-    split = datasets.Split(examples, 1000, read=lambda number: image)
+
+    def note(number, source):
+        tf.py_function(lambda found: read.append(int(found)), [number], [])
+        return image, number
+
+    split = datasets.Split(1000, tf.as_string, note)
     next(iter(crops.crop_batches(split, (32,), crops.protocol(144), batch_size=10)))
     assert len(read) < 200
 

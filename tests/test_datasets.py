@@ -64,7 +64,9 @@ def test_any_data_set_of_tfds(name, tmp_path):
     batches = pipeline.train_batches(opened.train, 65, 4, 0, pipeline.Augmentation())
     assert [images.shape for images, _ in batches] == [(4, 65, 65, 3)] * 3
     images, labels = next(iter(pipeline.evaluation_batches(opened.validation, 65, 100)))
-    shades = {(int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)}
+    shades = {
+        (int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)
+    }
     learnt = np.concatenate(list(pipeline.read_labels(opened.train)))
     assert len(shades) == 4 and all(shade // 10 % 10 == label for shade, label in shades)
     assert sorted([*learnt, *labels]) == sorted(number % 10 for number in range(16))

@@ -99,7 +99,7 @@ def test_images_that_were_learnt_from_are_counted(image_folder, tmp_path):
     run, _ = run_on(image_folder, tmp_path / "run")
     found, notes = measured([run], str(image_folder / "train"))
     assert len(found) == 24
-    assert f"was trained on 24 of these 24 images" in notes[0]
+    assert "was trained on 24 of these 24 images" in notes[0]
     found, notes = measured([run], str(image_folder / "val"))
     assert len(found) == 9 and not notes
 
@@ -136,7 +136,7 @@ def test_an_old_run_that_does_not_say_is_warned_of(flat, tmp_path):
 
 
 def test_of_a_prepared_set_the_splits_are_compared(tmp_path):
-    split = datasets.Split(90, None, source="mnist/3.0.1 train[:90%]")
+    split = datasets.Split(90, None, None, source="mnist/3.0.1 train[:90%]")
     contents = datasets.Contents("mnist/3.0.1", None, None, datasets.LeftOut("mnist"))
     begun = datasets.ImageDataset(["0"], split, split._replace(source="mnist/3.0.1 test"), contents)
     before = halves.halves_of(begun)

@@ -11,7 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_googlenet.data import datasets, pipeline, records
+from keras_googlenet.data import datasets, pipeline, preprocessing, records
+from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.errors import UserError
 
 COUNT, SHARDS = 23, 3
@@ -55,10 +56,11 @@ def prepared(tmp_path_factory):
 
 
 def read(builder, split, numbers):
-    reader = records.record_reader(builder, split)
+    fetched = records.record_fetcher(builder, split)(tf.constant(list(numbers), tf.int64))
+    assert fetched.shape == (len(numbers),)
     found = []
-    for number in numbers:
-        encoded, label = reader(tf.constant(number, tf.int64))
+    for record in fetched:
+        encoded, label = records.record_opener(builder)(record)
         assert encoded.shape == () and label.shape == ()
         found.append((int(tf.io.decode_png(encoded)[0, 0, 0]), int(label)))
     return found
@@ -95,12 +97,14 @@ def test_places_are_found_once_and_anew_for_other_files(prepared, monkeypatch, t
         raise AssertionError("looked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "_starts_in", refuse)
+        patch.setattr(records, "_places_in", refuse)
         assert read(builder, "train", range(COUNT)) == expected
     kept.write_bytes(b"damaged")
     assert read(builder, "train", [4]) == expected[4:5]
     assert kept.stat().st_size > 100
-    np.savez(kept, sizes=np.zeros(SHARDS), starts=np.zeros(COUNT, "int64"))  # of another version
+    np.savez(
+        kept, sizes=np.zeros(SHARDS), places=np.zeros((COUNT, 2), "int64")
+    )  # of another version
     assert read(builder, "train", [4]) == expected[4:5]
 
 
@@ -122,6 +126,10 @@ def test_files_that_only_tensorflow_opens(prepared):
     """`file://` stands for storage on the network: no path of this machine's."""
     for file in map(str, prepared.info.splits["train"].filepaths):
         np.testing.assert_array_equal(records._stream(f"file://{file}"), records._walk(file))
+        count = len(records._walk(file)) - 1
+        for place in records._places_in(file, count).tolist():
+            record = records._read_remote(f"file://{file}", *place)
+            assert record == records._read_local(file, *place) and len(record) == place[1]
 
 
 @pytest.mark.parametrize("lost", [1, 100])
@@ -132,20 +140,26 @@ def test_a_file_that_is_cut_off_is_refused(lost, prepared, tmp_path):
     file = sorted(folder.glob("*.tfrecord*"))[1]
     file.write_bytes(file.read_bytes()[:-lost])
     with pytest.raises(UserError, match="00001-of-00003 is cut off or damaged; remove its folder"):
-        records.record_reader(tfds.builder_from_directory(folder), "train")
+        records.record_fetcher(tfds.builder_from_directory(folder), "train")
     assert records._stream(str(file)) is None
 
 
-def test_a_damaged_record_is_an_error_of_its_own_image(prepared, tmp_path):
+def test_a_damaged_record_and_a_lost_file_are_errors_of_their_own_images(prepared, tmp_path):
     folder = shutil.copytree(prepared.data_dir, tmp_path / "1.0.0")
-    file = sorted(folder.glob("*.tfrecord*"))[0]
-    content = bytearray(file.read_bytes())
-    content[40] ^= 1
-    file.write_bytes(content)
-    reader = records.record_reader(tfds.builder_from_directory(folder), "train")
-    with pytest.raises(tf.errors.DataLossError):
-        reader(tf.constant(0, tf.int64))
-    reader(tf.constant(1, tf.int64))
+    first, second, _ = sorted(folder.glob("*.tfrecord*"))
+    fetch = records.record_fetcher(tfds.builder_from_directory(folder), "train")
+    content = bytearray(first.read_bytes())
+    content[12] ^= 0xFF
+    first.write_bytes(content)
+    second.unlink()
+    at = len(records._walk(first)) - 1
+    sources = fetch(tf.constant([0, 1, at], tf.int64))
+    opener = records.record_opener(prepared)
+    for damaged in (sources[0], sources[2]):
+        with pytest.raises(READ_ERRORS) as caught:
+            preprocessing.decode(opener(damaged)[0])
+        assert "\n" not in reason_of(caught.value)
+    assert preprocessing.decode(opener(sources[1])[0]).shape[2] == 3
 
 
 class Photographs(Greys, skip_registration=True):
@@ -173,7 +187,7 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
     builder = Photographs(data_dir=tmp_path, file_format=kind)
     builder.download_and_prepare()
     split = datasets.open_dataset(str(builder.data_dir), validation_split=0.0).validation
-    whole = sum(len(split.read(tf.constant(n, tf.int64))[0].numpy()) for n in range(128))
+    whole = sum(len(split.read(number)[0].numpy()) for number in range(128))
 
     def cost(steps, first_step=0, worker=pipeline.ALONE):
         batches = pipeline.train_batches(

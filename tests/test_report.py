@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_the_table_is_printed(finished_run, run_script):
 
 def test_json_has_the_contract_and_the_table(reported):
     result = json.loads(reported[1].out)
-    rows = result.pop("table")
+    rows, found = result.pop("table"), result.pop("data")
+    assert found["validation"] == {"source": "val/", "images": 9, "classes": 3}
     assert set(result) == {"examples"} | {
         f"{head}_{key}" for head in ("main", "aux1", "aux2") for key in ("accuracy", "top5", "loss")
     }
@@ -195,7 +197,9 @@ def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):
     outcome = run_script("evaluate.py", finished_run[0], "--dataset", flat, *flags)
     assert outcome.status == 0, outcome.err
     folders = run_script("evaluate.py", finished_run[0], "--dataset", image_folder, "--json")
-    assert json.loads(outcome.out) == pytest.approx(json.loads(folders.out), abs=1e-6)
+    results = [json.loads(each.out) for each in (outcome, folders)]
+    assert [result.pop("data")["validation"]["images"] for result in results] == [9, 9]
+    assert results[0] == pytest.approx(results[1], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -212,14 +216,46 @@ def test_mistakes_are_one_sentence(finished_run, run_script, flags, sentence):
     assert outcome.status == 2 and sentence in outcome.err and "Traceback" not in outcome.err
 
 
-def test_a_bad_image_is_named(image_folder, finished_run, run_script, tmp_path):
+def test_bad_images_are_named_all_in_one_run(image_folder, finished_run, run_script, tmp_path):
     for name in CLASSES:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.jpg").symlink_to(image_folder / "val" / name / "0.jpg")
-    (tmp_path / "ring" / "b.jpg").write_text("no image")
+    for number in range(4):
+        (tmp_path / "ring" / f"b{number}.jpg").write_text("no image")
     outcome = run_script("evaluate.py", finished_run[0], "--dataset", tmp_path)
-    assert outcome.status == 2 and "ring/b.jpg cannot be read as" in outcome.err
-    assert outcome.out == "" and "Traceback" not in outcome.err
+    assert outcome.status == 2 and outcome.out == "" and "Traceback" not in outcome.err
+    said = outcome.err.splitlines()[-1]
+    assert "4 of 7 images cannot be read, more than 1%" in said
+    assert all(f"ring/b{number}.jpg (it is text, no image)" in said for number in range(4))
+
+
+def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished_run, tmp_path):
+    """As in training: 200 images, of which the last of a batch, one in the middle are bad."""
+    good, _ = saved_colours(tmp_path / "good", 200)
+    root, bad = saved_colours(tmp_path / "bad", 200)
+    for file in bad:
+        file.write_bytes(b"")
+    results, rows = [], []
+    for folder in (good, root):
+        flags = ["--dataset", folder, "--json", "--batch-size", 16, "--report", folder / "report"]
+        outcome = run_script("evaluate.py", finished_run[0], *flags)
+        assert outcome.status == 0, outcome.err
+        results.append(json.loads(outcome.out)["examples"])
+        with open(folder / "report" / "predictions.csv") as file:
+            rows.append([(Path(row["file"]).name, row["score_1"]) for row in csv.DictReader(file)])
+    for file in bad:
+        assert outcome.err.count(f"unreadable image: {file} (the file is empty)") == 1
+    assert results == [200, 198]
+    assert rows[1] == [row for row in rows[0] if row[0] not in {path.name for path in bad}]
+
+
+def saved_colours(root, count):
+    """Images of one colour each in a folder of the class `ring`, and two of them to break."""
+    (root / "ring").mkdir(parents=True)
+    files = [root / "ring" / f"{number:03}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        Image.new("RGB", (9, 9), (number, 255 - number, 99)).save(file)
+    return root, [files[17], files[199]]
 
 
 @pytest.mark.slow

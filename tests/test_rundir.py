@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from keras_googlenet.data import datasets
+from keras_googlenet.data.contents import Contents, Half, LeftOut
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
 from keras_googlenet.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=3, warmup_epochs=0.0)
+
+
+def data(*labels):
+    """A data set as far as a run directory describes it."""
+    split = datasets.Split(1, None, None, "drawn")
+    contents = Contents("drawn", None, Half("all", 1, len(labels)), LeftOut("drawn"))
+    return datasets.ImageDataset(list(labels), split, split, contents)
 
 
 def changed(**settings):
@@ -23,7 +32,7 @@ def changed(**settings):
 @pytest.fixture
 def workdir(tmp_path):
     """A run directory in which an epoch was trained."""
-    with rundir.opened(RECIPE, tmp_path, ["ant", "bee"]):
+    with rundir.opened(RECIPE, tmp_path, data("ant", "bee")):
         rundir.write_history([{"epoch": 0}], tmp_path)
     return tmp_path
 
@@ -52,7 +61,7 @@ def test_something_else_is_left_alone(tmp_path):
 
 def test_other_classes_are_refused(workdir):
     with pytest.raises(UserError, match="was trained on other classes"):
-        with rundir.opened(RECIPE, workdir, ["ant", "wasp"]):
+        with rundir.opened(RECIPE, workdir, data("ant", "wasp")):
             pass
     assert (workdir / "labels.txt").read_text() == "ant\nbee\n"
 
@@ -85,14 +94,14 @@ def test_what_system_and_shell_leave_is_no_run_and_stays(name, tmp_path):
     path = tmp_path / name
     path.mkdir() if name.endswith("/") else path.write_text("mine")
     assert rundir.agreed_recipe(RECIPE, tmp_path, None) == RECIPE
-    with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, ["ant"]):
+    with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, data("ant")):
         raise KeyError
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_failed_start_leaves_nothing_and_binds_nobody(tmp_path):
     workdir = tmp_path / "runs" / "mine"
-    with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, ["ant"]):
+    with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, data("ant")):
         assert (workdir / "recipe.json").exists()
         (workdir / "logs" / "train").mkdir(parents=True)
         raise KeyError
@@ -111,7 +120,7 @@ def test_a_failed_start_takes_nothing_that_was_there(tmp_path):
     (tmp_path / "other" / "logs").mkdir(parents=True)
     (tmp_path / "other" / "logs" / "mine").write_text("precious")
     for workdir in (tmp_path, tmp_path / "other"):
-        with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, ["ant"]):
+        with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, data("ant")):
             raise KeyError
     assert (tmp_path / "model.keras").exists() and (tmp_path / "recipe.json").exists()
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["logs"]
@@ -119,7 +128,7 @@ def test_a_failed_start_takes_nothing_that_was_there(tmp_path):
 
 
 def test_a_failure_later_on_keeps_what_was_trained(tmp_path):
-    with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, ["ant"]):
+    with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, data("ant")):
         (tmp_path / "checkpoints" / "00000-00000001.npz").write_bytes(b"")
         raise KeyError
     assert (tmp_path / "recipe.json").exists() and list(tmp_path.glob("checkpoints/*.npz"))
@@ -131,7 +140,7 @@ def test_a_kill_at_the_start_leaves_a_directory_that_goes_on(tmp_path, monkeypat
     class Killed(BaseException):
         pass
 
-    for renames in range(3):
+    for renames in range(5):
         workdir, left = tmp_path / str(renames), iter([os.replace] * renames)
 
         def replace(source, target, left=left):
@@ -144,12 +153,12 @@ def test_a_kill_at_the_start_leaves_a_directory_that_goes_on(tmp_path, monkeypat
         with rundir.locked(workdir), monkeypatch.context() as patch:
             patch.setattr(os, "replace", replace)
             with contextlib.suppress(Killed):
-                rundir._describe(RECIPE, workdir, ["ant", "bee"])
+                rundir._describe(RECIPE, workdir, data("ant", "bee"))
         assert rundir.agreed_recipe(RECIPE, workdir, None) == RECIPE
-        with rundir.opened(RECIPE, workdir, ["ant", "bee"]):
+        with rundir.opened(RECIPE, workdir, data("ant", "bee")):
             pass
         names = sorted(path.name for path in workdir.iterdir())
-        assert names == ["checkpoints", "labels.txt", "recipe.json"]
+        assert names == ["checkpoints", "data.json", "data.npz", "labels.txt", "recipe.json"]
 
 
 def test_labels_of_an_unfinished_claim_are_accepted_and_those_of_others_are_not(tmp_path):

@@ -28,6 +28,8 @@ def test_train_fills_the_run_directory(finished_run):
     assert {path.name for path in workdir.iterdir()} == {
         "recipe.json",
         "labels.txt",
+        "data.json",
+        "data.npz",
         "checkpoints",
         "logs",
         "history.csv",
@@ -42,8 +44,12 @@ def test_train_fills_the_run_directory(finished_run):
     assert [row["epoch"] for row in rows] == ["0", "1"]
     metrics = read_json(workdir / "metrics.json")
     names = {f"val_{head}_{key}" for head in HEADS for key in ("accuracy", "top5", "loss")}
-    more = {"val_loss", "kept_epoch", "epochs", "seconds", "images_per_second"}
+    more = {"val_loss", "kept_epoch", "epochs", "seconds", "images_per_second", "data"}
     assert set(metrics) == names | more
+    found = read_json(workdir / "data.json")
+    assert found.items() >= metrics["data"].items()
+    counts = [(found[half]["images"], found[half]["classes"]) for half in ("train", "validation")]
+    assert counts == [(24, 3), (9, 3)] and "24 images of 3 classes in train/" in outcome.err
     kept = rows[metrics["kept_epoch"] - 1]
     assert float(kept["val_main_accuracy"]) == metrics["val_main_accuracy"]
     assert metrics["val_main_accuracy"] == max(float(row["val_main_accuracy"]) for row in rows)
@@ -102,7 +108,7 @@ def test_evaluate_agrees_with_the_last_validation(finished_run, run_script):
     outcome = run_script("evaluate.py", workdir, "--json", "--batch-size", 4)
     assert outcome.status == 0, outcome.err
     result, metrics = json.loads(outcome.out), read_json(workdir / "metrics.json")
-    assert result.pop("examples") == 9
+    assert result.pop("examples") == 9 and result.pop("data")["validation"]["images"] == 9
     assert set(result) == {f"{h}_{key}" for h in HEADS for key in ("accuracy", "top5", "loss")}
     for key, value in result.items():
         assert value == pytest.approx(metrics[f"val_{key}"], rel=1e-4), key

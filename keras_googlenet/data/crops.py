@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import preprocessing
 from keras_googlenet.data.datasets import Split
+from keras_googlenet.data.pipeline import READERS, fetched
 
 PAPER_SIZE = 224  # section 5: the network that the sides below are printed for
 SIDES = (256, 288, 320, 352)  # section 7: shorter side of the resized image
@@ -151,14 +152,15 @@ def crop_batches(
         crops = tuple(crops_at(image, size, scale[i], views) for i, size in enumerate(sizes))
         return crops, tf.repeat(label, count)
 
-    def read(number):
-        encoded, label = split.read(number)
+    def read(number, source):
+        encoded, label = split.open(number, source)
         return preprocessing.decode(encoded), label
 
     left_out = tf.constant(sorted(unreadable), tf.int64)
     numbers = tf.data.Dataset.range(first, split.size)
     if unreadable:
         numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
-    images = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    examples = fetched(split, numbers, READERS)
+    images = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE)
     crops = images.flat_map(at_each_scale).map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     return crops.rebatch(batch_size).prefetch(2)

@@ -25,8 +25,10 @@ class Split(NamedTuple):
 
     Attributes:
         size: Number of examples.
-        read: Maps a number, a scalar int64 tensor, to `(encoded image, label)`, scalar string and
-            int64; it runs in a graph.
+        fetch: Maps numbers of examples, `(n,)` int64, to what is read of them, `(n,)` strings:
+            records, or paths of files. It runs in a graph, as `open` does.
+        open: Maps one number and what was fetched for it to `(encoded image, label)`, scalar string
+            and int64.
         source: What it is part of, if it was prepared by TFDS: "shapes/1.0.0 train[:90%]".
         files: Where the images of a folder are; `None` for TFDS.
         labels: Class of each example, `(size,)` int64, where it is known without reading; `None`
@@ -34,10 +36,16 @@ class Split(NamedTuple):
     """
 
     size: int
-    read: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    fetch: Callable[[tf.Tensor], tf.Tensor]
+    open: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     source: str = ""
     files: list[str] | None = None
     labels: np.ndarray | None = None
+
+    def read(self, number: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads one example: its encoded image and its label."""
+        number = tf.constant(number, tf.int64)
+        return self.open(number, self.fetch(number[None])[0])
 
     def name(self, number: int) -> str:
         """Returns the file of an example, or its number where the data set has no files."""
@@ -50,7 +58,8 @@ class Split(NamedTuple):
         chosen = tf.constant(numbers, tf.int64)
         return Split(
             len(numbers),
-            lambda number: self.read(tf.gather(chosen, number)),
+            lambda numbers: self.fetch(tf.gather(chosen, numbers)),
+            lambda number, source: self.open(tf.gather(chosen, number), source),
             self.source,
             self.files and [self.files[number] for number in numbers],
             None if self.labels is None else self.labels[numbers],
@@ -111,7 +120,9 @@ def open_dataset(
 def _prepared_split(builder, split: str) -> Split:
     size = builder.info.splits[split].num_examples
     source = f"{builder.info.full_name} {split}"
-    return Split(size, records.record_reader(builder, split), source)
+    opener = records.record_opener(builder)
+    fetch = records.record_fetcher(builder, split)
+    return Split(size, fetch, lambda _, record: opener(record), source)
 
 
 def _open_folder(root: Path, validation_split: float, seed: int) -> ImageDataset:
@@ -148,7 +159,9 @@ def folder_split(images: folders.Images, labels: list[str]) -> Split:
     paths = tf.constant([os.fsencode(file) for file in files])
     classes = tf.constant(numbers)
 
-    def read(number):
-        return tf.io.read_file(tf.gather(paths, number)), tf.gather(classes, number)
+    def read_file(number, path):
+        return tf.io.read_file(path), tf.gather(classes, number)
 
-    return Split(len(files), read, files=files, labels=numbers)
+    return Split(
+        len(files), lambda some: tf.gather(paths, some), read_file, files=files, labels=numbers
+    )

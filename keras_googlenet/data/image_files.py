@@ -15,15 +15,20 @@ from keras_googlenet.errors import UserError
 
 __all__ = ["ViewBatch", "orientation_of", "read_image", "read_upright", "reason_of", "view_batches"]
 
+READ_ERRORS = (  # what reading and decoding raise
+    tf.errors.OpError,
+    UnicodeDecodeError,  # TensorFlow quotes the bytes of a damaged record
+)
 _ASSERTED = re.compile(r"assertion failed: \[(.*?)\]")
 _NODE_NAMES = re.compile(r"\[*\{\{.*?\}\}\]*|\[Op:.*?\]")
 _UNKNOWN_FORMAT = re.compile("is no JPEG|[Uu]nknown image file format|got empty file")
-_REASONS_OF_TENSORFLOW = {
+_REASONS = {
     tf.errors.NotFoundError: "there is no such file",
     tf.errors.PermissionDeniedError: "permission denied",
     tf.errors.FailedPreconditionError: "it is a folder",
     tf.errors.ResourceExhaustedError: "there is not enough memory for it",
     tf.errors.DataLossError: "its record is damaged",
+    UnicodeDecodeError: "its record is damaged",
 }
 
 
@@ -39,7 +44,7 @@ def reason_of(error: Exception, content: bytes | None = None) -> str:
     """
     if isinstance(error, OSError):
         return photographs.reason_of_system(error)
-    for kind, reason in _REASONS_OF_TENSORFLOW.items():
+    for kind, reason in _REASONS.items():
         if isinstance(error, kind):
             return reason
     if not isinstance(error, tf.errors.InvalidArgumentError):

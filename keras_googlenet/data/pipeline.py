@@ -7,7 +7,7 @@ share. Only MixUp and CutMix depend on the number of workers: each mixes the pic
 part of a batch.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from keras_googlenet.data import mixing, preprocessing
 from keras_googlenet.data.datasets import Split
+
+READERS = 4  # reads at the same time: storage on the network answers late
+TOGETHER = 16  # examples a read at most
 
 
 class Augmentation(NamedTuple):
@@ -91,26 +94,29 @@ def train_batches(
     is_readable = _readable(unreadable, split.size)
     blank = tf.zeros((image_size, image_size, 3), tf.uint8), tf.zeros((), tf.int64)
 
-    def picture(place):
-        epoch, number = order.at(place)
+    def picture(epoch, number, source):
         if not unreadable:
-            return *view(epoch, number), True, _key(seed, epoch, number)
+            return *view(epoch, number, source), True, epoch, number
         readable = is_readable(number)
-        image, label = tf.cond(readable, lambda: view(epoch, number), lambda: blank)
-        return image, label, readable, _key(seed, epoch, number)
+        image, label = tf.cond(readable, lambda: view(epoch, number, source), lambda: blank)
+        return image, label, readable, epoch, number
 
-    def finish(images, labels, readable, keys):
+    def finish(images, labels, readable, epochs, numbers):
         if unreadable:
             images, labels = stand_in(images, labels, readable)
         if classes is None:
             return images, labels
-        return _mix(images, tf.one_hot(labels, classes), augmentation, keys[0])
+        return _mix(
+            images, tf.one_hot(labels, classes), augmentation, _key(seed, epochs[0], numbers[0])
+        )
 
+    begin, end = first_step * batch_size, (first_step + steps) * batch_size
+    places = tf.data.Dataset.range(begin + worker.index, end, worker.count)
+    here = batch_size // worker.count
     return (
-        tf.data.Dataset.range(first_step * batch_size, (first_step + steps) * batch_size)
-        .shard(worker.count, worker.index)
+        fetched(split, places, here, order.at)
         .map(picture, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size // worker.count, drop_remainder=True)
+        .batch(here, drop_remainder=True)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -134,23 +140,51 @@ class Order(NamedTuple):
         """Steps of an epoch."""
         return self.size // self.batch_size
 
-    def at(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps a place in the run, an int64 scalar from 0, to `(epoch, number of the example)`."""
+    def at(self, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps places in the run to epochs and the numbers of the examples, all `(n,)` int64."""
         length = self.steps * self.batch_size
-        epoch, place = place // length, place % length
-        key = tf.random.fold_in(tf.stack([tf.constant(self.seed, tf.int64), epoch]), -1)
-        last = tf.constant(self.size - 1, tf.int64)
-        return epoch, tf.random.experimental.index_shuffle(place, key, last)
+        epochs, places = places // length, places % length
+        ones = tf.ones_like(epochs)
+        # `tf.random.experimental.index_shuffle`, which takes one seed only (TensorFlow 2.21).
+        numbers = tf.raw_ops.RandomIndexShuffle(
+            index=places,
+            seed=tf.stack([ones, self.seed * ones, epochs], axis=1),
+            max_index=tf.constant(self.size - 1, tf.int64),
+            rounds=4,
+        )
+        return epochs, numbers
 
     def of_step(self, step: int) -> list[tuple[int, int]]:
         """Returns `(epoch, number)` of each example of a step of the run."""
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        found = [self.at(tf.constant(place, tf.int64)) for place in places]
-        return [(int(epoch), int(number)) for epoch, number in found]
+        places = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
+        return list(zip(*(found.numpy().tolist() for found in self.at(places)), strict=True))
+
+
+def fetched(
+    split: Split, places: tf.data.Dataset, batch_size: int, numbers_at: Callable | None = None
+) -> tf.data.Dataset:
+    """Reads examples, several at a time, and little ahead of what is asked for.
+
+    Args:
+        split: What to read.
+        places: Dataset of int64 scalars: numbers of examples, or what `numbers_at` maps to them.
+        batch_size: Of the batches that they are read for.
+        numbers_at: Maps places, `(n,)`, to tensors of the same length, the numbers last.
+
+    Returns:
+        Dataset of scalars: what `numbers_at` gives, otherwise the number, and what was read.
+    """
+
+    def fetch(places):
+        found = (places,) if numbers_at is None else numbers_at(places)
+        return *found, split.fetch(found[-1])
+
+    together = min(TOGETHER, max(1, batch_size // (2 * READERS)))
+    return places.batch(together).map(fetch, num_parallel_calls=READERS).unbatch()
 
 
 def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentation):
-    """Returns the function `(epoch, number) -> (picture, label)`; pictures are uint8.
+    """Returns the function `(epoch, number, source) -> (picture, label)`; pictures are uint8.
 
     Args:
         split: What to read.
@@ -160,10 +194,10 @@ def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentat
     """
     randaugment = _randaugment() if augmentation.randaugment else None
 
-    def view(epoch, number):
+    def view(epoch, number, source):
         keys = tf.unstack(tf.random.split(_key(seed, epoch, number), 4))
         crop_seed, flip_seed, resize_seed, colour_seed = keys
-        encoded, label = split.read(number)
+        encoded, label = split.open(number, source)
         image = preprocessing.decode_random_crop(encoded, crop_seed, augmentation.area)
         if augmentation.random_interpolation:
             image = preprocessing.resize_randomly(image, image_size, image_size, resize_seed)
@@ -227,24 +261,30 @@ def validation_batches(
     is_readable = _readable(unreadable, split.size)
     blank = tf.zeros((image_size, image_size, 3)), tf.zeros((), tf.int64)
 
-    def picture(number):
+    def picture(number, source):
         counts = (number < split.size) & is_readable(tf.minimum(number, split.size - 1))
-        view = tf.cond(counts, lambda: evaluation_picture(split, number, image_size), lambda: blank)
-        return *view, tf.cast(counts, tf.float32)
+        image, label = tf.cond(
+            counts, lambda: evaluation_picture(split, number, source, image_size), lambda: blank
+        )
+        return image, label, tf.cast(counts, tf.float32)
 
-    whole = split.size + -split.size % batch_size
+    here = batch_size // worker.count
+    begin, whole = first_step * batch_size + worker.index, split.size + -split.size % batch_size
+    end = max(begin, split.size)
+    real = tf.data.Dataset.range(begin, end, worker.count)
+    padding = tf.data.Dataset.range(end + (begin - end) % worker.count, whole, worker.count)
     return (
-        tf.data.Dataset.range(first_step * batch_size, whole)
-        .shard(worker.count, worker.index)
+        fetched(split, real, here)
+        .concatenate(padding.map(lambda number: (number, "")))
         .map(picture, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size // worker.count, drop_remainder=True)
+        .batch(here, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def evaluation_picture(split: Split, number: tf.Tensor, image_size: int):
-    """Reads an example as it is evaluated: `(image_size, image_size, 3)` float32, and its label."""
-    encoded, label = split.read(number)
+def evaluation_picture(split: Split, number: tf.Tensor, source: tf.Tensor, image_size: int):
+    """Makes an example as it is evaluated: `(image_size, image_size, 3)` float32, and its label."""
+    encoded, label = split.open(number, source)
     return preprocessing.evaluation_view(preprocessing.decode(encoded), image_size), label
 
 
@@ -304,8 +344,9 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int) -> tf.dat
         Dataset of `(images, labels)`: `(n, image_size, image_size, 3)` float32 RGB in [0, 255]
         and `(n,)` int64.
     """
-    pictures = tf.data.Dataset.range(split.size).map(
-        lambda number: evaluation_picture(split, number, image_size),
+    examples = fetched(split, tf.data.Dataset.range(split.size), batch_size)
+    pictures = examples.map(
+        lambda number, source: evaluation_picture(split, number, source, image_size),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return pictures.batch(batch_size).prefetch(tf.data.AUTOTUNE)
@@ -313,7 +354,6 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int) -> tf.dat
 
 def read_labels(split: Split, together: int = 4096) -> Iterator[np.ndarray]:
     """Reads all of a split for the class of each example, `(n,)` int64 at a time."""
-    labels = tf.data.Dataset.range(split.size).map(
-        lambda number: split.read(number)[1], num_parallel_calls=tf.data.AUTOTUNE
-    )
+    examples = fetched(split, tf.data.Dataset.range(split.size), together)
+    labels = examples.map(lambda *example: split.open(*example)[1], num_parallel_calls=READERS)
     return labels.batch(together).as_numpy_iterator()

@@ -19,7 +19,8 @@ from tensorflow_datasets.core.download import downloader
 from tensorflow_datasets.core.utils import version as versions
 
 from keras_googlenet.data import tfds_errors
-from keras_googlenet.data.records import record_reader
+from keras_googlenet.data.image_files import READ_ERRORS
+from keras_googlenet.data.records import record_fetcher, record_opener
 from keras_googlenet.data.split_names import split_named
 from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds, prepared_versions
 from keras_googlenet.errors import UserError
@@ -115,8 +116,9 @@ def _is_labeled(builder, split: str) -> bool:
     if not builder.info.splits[split].num_examples:
         return False
     try:
-        _, label = record_reader(builder, split)(tf.constant(0, tf.int64))
-    except tf.errors.OpError as error:
+        first = record_fetcher(builder, split)(tf.constant([0], tf.int64))[0]
+        _, label = record_opener(builder)(first)
+    except READ_ERRORS as error:
         raise UserError(
             f"{split} of {builder.info.full_name} is damaged; remove {builder.data_path}, and it "
             "is prepared again."

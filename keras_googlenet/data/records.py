@@ -1,7 +1,7 @@
-"""Random access to what TensorFlow Datasets prepared: any example by its number.
+"""Random access to what TensorFlow Datasets prepared: any examples by their numbers.
 
 A set that was prepared as array_record brings an index. For one prepared as TFRecord, the usual
-format, where each record begins is found once, by its lengths, and kept beside the files.
+format, where each record lies is found once, by the lengths in the files, and kept beside them.
 """
 
 import contextlib
@@ -19,115 +19,135 @@ from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError, WriteError
 
 _LENGTH, _CHECKSUM = 8, 4  # bytes: a TFRecord is length, checksum, content, checksum
-_FRAME = _LENGTH + 2 * _CHECKSUM
+_BEFORE = _LENGTH + _CHECKSUM
+_FRAME = _BEFORE + _CHECKSUM
 _THREADS = 16  # that look for the records of different files
 _WANTED = tfds.decode.PartialDecoding(
     {"image": True, "label": True}, {"image": tfds.decode.SkipDecoding()}
 )
 
 
-def record_reader(builder: tfds.core.DatasetBuilder, split: str) -> Callable:
-    """Makes the function that reads one example of a split.
+def record_fetcher(builder: tfds.core.DatasetBuilder, split: str) -> Callable:
+    """Makes the function that reads examples of a split.
 
     Args:
-        builder: Of a prepared data set with an `image` and a `label`.
+        builder: Of a prepared data set.
         split: Name of a split, or a part of one such as "train[:90%]".
 
     Returns:
-        Maps a number, a scalar int64 tensor, to `(encoded image, label)`, scalar string and int64.
-        It runs in a graph, and reads no more than the record.
+        Maps numbers, `(n,)` int64, to records, `(n,)` strings; it runs in a graph. It reads no more
+        than these records, whose checksums it leaves alone: damage shows when an image is decoded.
 
     Raises:
         UserError: If the files are in a format without random access, or one is cut off.
     """
-    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        record = _array_records(builder, split)
-    elif builder.info.file_format == tfds.core.FileFormat.TFRECORD:
-        record = _tfrecords(builder, split)
-    else:
+    formats = {
+        tfds.core.FileFormat.ARRAY_RECORD: _array_records,
+        tfds.core.FileFormat.TFRECORD: _tfrecords,
+    }
+    if builder.info.file_format not in formats:
         raise UserError(
             f"the data set {builder.info.full_name} was prepared as "
             f"{builder.info.file_format.value}, which cannot be read here; prepare it as tfrecord "
             "or array_record in another --data-dir."
         )
+    read = formats[builder.info.file_format](builder, split)
+
+    def read_all(numbers):
+        return np.array([*read(numbers), None], object)[:-1]  # an array of objects in any case
+
+    def fetch(numbers):
+        found = tf.numpy_function(read_all, [numbers], tf.string, stateful=False)
+        return tf.ensure_shape(found, numbers.shape)
+
+    return fetch
+
+
+def record_opener(builder: tfds.core.DatasetBuilder) -> Callable:
+    """Makes the function that maps a record to its encoded image and its label, in a graph."""
     features = _WANTED.extract_features(builder.info.features)
 
-    def read(number):
-        example = features.deserialize_example(record(number), decoders=_WANTED.decoders)
+    def open_record(record):
+        example = features.deserialize_example(record, decoders=_WANTED.decoders)
         return example["image"], example["label"]
 
-    return read
+    return open_record
 
 
-def _array_records(builder, split: str) -> Callable:
+def _array_records(builder, split: str) -> Callable[[np.ndarray], list[bytes]]:
     from array_record.python import array_record_data_source
 
     source = array_record_data_source.ArrayRecordDataSource(
         builder.info.splits[split].file_instructions,
         reader_options={"footer_prefetch_bytes": "0"},  # 1 MB of each file, if it is not said
     )
-
-    def record(number):
-        content = tf.numpy_function(lambda n: source[int(n)], [number], tf.string, stateful=False)
-        return tf.ensure_shape(content, ())
-
-    return record
+    return lambda numbers: source.__getitems__(numbers.tolist())
 
 
-def _tfrecords(builder, split: str) -> Callable:
+def _tfrecords(builder, split: str) -> Callable[[np.ndarray], list[bytes]]:
     parts = builder.info.splits[split].file_instructions
     whole = builder.info.splits[split.partition("[")[0]]
-    starts = _starts(whole.filepaths, whole.shard_lengths)
+    places = _places(whole.filepaths, whole.shard_lengths)
     files = [os.fspath(part.filename) for part in parts]
-    offsets = tf.constant(
-        np.concatenate(
-            [starts[os.path.basename(part.filename)][part.skip :][: part.take] for part in parts]
-        )
+    starts = np.concatenate(
+        [places[os.path.basename(part.filename)][part.skip :][: part.take] for part in parts]
     )
-    ends = tf.constant(np.cumsum([part.take for part in parts]), tf.int64)
-    paths = tf.constant(files)
+    ends = np.cumsum([part.take for part in parts])
+    read = _read_remote if _is_remote(files[0]) else _read_local
 
-    def record(number):
-        file = tf.searchsorted(ends, number[None], side="right")  # (1,)
-        stream = tf.raw_ops.TFRecordDatasetV2(
-            filenames=tf.gather(paths, file),
-            compression_type="",
-            buffer_size=0,  # reads what it is asked for, and nothing ahead
-            byte_offsets=tf.gather(offsets, number[None]),
-            metadata="",
-        )
-        kind = {"output_types": [tf.string], "output_shapes": [()]}
-        first = tf.raw_ops.TakeDataset(input_dataset=stream, count=1, **kind)
-        return tf.raw_ops.DatasetToSingleElement(dataset=first, **kind)[0]
+    def read_all(numbers):
+        files_of = np.searchsorted(ends, numbers, side="right").tolist()
+        places_of = starts[numbers].tolist()
+        return [read(files[f], *place) for f, place in zip(files_of, places_of, strict=True)]
 
-    return record
+    return read_all
 
 
-def _starts(files: Sequence, lengths: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns for each file where its records begin, from what was found before or anew."""
+def _read_local(file: str, start: int, length: int) -> bytes:
+    """Returns what is there; of a file that is gone, nothing, which fails as its image alone."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.pread(descriptor, length, start + _BEFORE)
+    finally:
+        os.close(descriptor)
+
+
+def _read_remote(file: str, start: int, length: int) -> bytes:
+    """The same by TensorFlow, which opens storage on the network."""
+    stream = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[file], compression_type="", buffer_size=0, byte_offsets=[start], metadata=""
+    )
+    kind = {"output_types": [tf.string], "output_shapes": [()]}
+    first = tf.raw_ops.TakeDataset(input_dataset=stream, count=1, **kind)
+    return tf.raw_ops.DatasetToSingleElement(dataset=first, **kind)[0].numpy()
+
+
+def _places(files: Sequence, lengths: Sequence[int]) -> dict[str, np.ndarray]:
+    """Returns for each file `(n, 2)` starts and lengths of its records, kept or found anew."""
     paths = [os.fspath(file) for file in files]
     sizes = np.array([tf.io.gfile.stat(path).length for path in paths])
     first = Path(paths[0])
     kept = first.with_name(f".{first.name.partition('.')[0]}.offsets.npz")  # TFDS overlooks it
-    starts = _kept_starts(kept, sizes, sum(lengths))
-    if starts is None:
+    places = _kept_places(kept, sizes, sum(lengths))
+    if places is None:
         with ThreadPoolExecutor(_THREADS) as pool:
-            starts = np.concatenate(list(pool.map(_starts_in, paths, lengths)))
+            places = np.concatenate(list(pool.map(_places_in, paths, lengths)))
         if not _is_remote(paths[0]):
             with contextlib.suppress(WriteError), replacing(kept) as written:
-                np.savez(written, sizes=sizes, starts=starts)
-    parts = np.split(starts, np.cumsum(lengths)[:-1])
+                np.savez(written, sizes=sizes, places=places)
+    parts = np.split(places, np.cumsum(lengths)[:-1])
     return {os.path.basename(path): part for path, part in zip(paths, parts, strict=True)}
 
 
-def _kept_starts(kept: Path, sizes: np.ndarray, count: int) -> np.ndarray | None:
+def _kept_places(kept: Path, sizes: np.ndarray, count: int) -> np.ndarray | None:
     """Returns what was found before, unless it is of other files."""
     try:
         with np.load(kept) as found:
-            starts = found["starts"]
-            return (
-                starts if np.array_equal(found["sizes"], sizes) and len(starts) == count else None
-            )
+            places, same = found["places"], np.array_equal(found["sizes"], sizes)
+            return places if same and places.shape == (count, 2) else None
     except (OSError, ValueError, KeyError):
         return None
 
@@ -136,14 +156,14 @@ def _is_remote(path: str) -> bool:
     return "://" in path
 
 
-def _starts_in(file: str, count: int) -> np.ndarray:
+def _places_in(file: str, count: int) -> np.ndarray:
     """Walks from record to record of one file by their lengths."""
-    starts = _walk(file) if not _is_remote(file) else _stream(file)
+    starts = _stream(file) if _is_remote(file) else _walk(file)
     if starts is None or len(starts) != count + 1:
         raise UserError(
             f"{file} is cut off or damaged; remove its folder, and the data set is prepared again."
         )
-    return starts[:-1]
+    return np.stack([starts[:-1], np.diff(starts) - _FRAME], axis=1)
 
 
 def _walk(file: str) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import datasets, preprocessing
 from keras_googlenet.data.contents import Contents, Half, LeftOut
-from keras_googlenet.data.image_files import reason_of
+from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.data.kinds import FIRST_BYTES
 from keras_googlenet.data.listing import scan
 from keras_googlenet.data.unreadable import NAMED
@@ -51,9 +51,9 @@ def read_sample(
     for number in range(0, split.size, -(-split.size // count)):
         encoded = b""
         try:
-            encoded, label = split.read(tf.constant(number, tf.int64))
+            encoded, label = split.read(number)
             image = preprocessing.decode(encoded)
-        except tf.errors.OpError as error:
+        except READ_ERRORS as error:
             first_bytes = encoded and encoded.numpy()[:FIRST_BYTES]
             errors.append(f"{split.name(number)} ({reason_of(error, first_bytes)})")
             continue

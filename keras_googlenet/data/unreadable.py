@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import preprocessing
 from keras_googlenet.data.datasets import Split
-from keras_googlenet.data.image_files import reason_of
+from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.data.kinds import FIRST_BYTES
 from keras_googlenet.errors import UserError
 
@@ -58,7 +58,7 @@ class Unreadable:
             if number not in self.numbers:
                 try:
                     view()
-                except tf.errors.OpError as error:
+                except READ_ERRORS as error:
                     self._add(number, error)
                     if len(self.numbers) > GREATEST_SHARE * self.split.size:
                         raise self._too_many() from error
@@ -66,16 +66,16 @@ class Unreadable:
                 break
         return len(self.numbers) - before
 
-    def _add(self, number: int, error: tf.errors.OpError):
+    def _add(self, number: int, error: Exception):
         self.numbers.add(number)
         named = f"{self.split.name(number)} ({self._reason(number, error)})"
         self._named.append(named)
         self.note(f"warning: skipped an unreadable image: {named}; {len(self.numbers)} so far")
 
-    def _reason(self, number: int, error: tf.errors.OpError) -> str:
+    def _reason(self, number: int, error: Exception) -> str:
         try:
-            encoded, _ = self.split.read(tf.constant(number, tf.int64))
-        except tf.errors.OpError as unread:
+            encoded, _ = self.split.read(number)
+        except READ_ERRORS as unread:
             return reason_of(unread)
         return reason_of(error, encoded.numpy()[:FIRST_BYTES])
 
@@ -97,17 +97,17 @@ class Unreadable:
             f"{GREATEST_SHARE:.0%}: {', '.join(self._named[:NAMED])}; repair or remove them."
         )
 
-    def _error_of(self, number: int) -> tf.errors.OpError | None:
+    def _error_of(self, number: int) -> Exception | None:
         try:
             decode(self.split, number)
-        except tf.errors.OpError as error:
+        except READ_ERRORS as error:
             return error
         return None
 
 
 def decode(split: Split, number: int) -> tf.Tensor:
     """Reads and decodes the whole image of an example, `(height, width, 3)` uint8."""
-    encoded, _ = split.read(tf.constant(number, tf.int64))
+    encoded, _ = split.read(number)
     return preprocessing.decode(encoded)
 
 
@@ -146,7 +146,7 @@ class PastUnreadable:
                 batch = next(iterator)
             except StopIteration:
                 return
-            except tf.errors.OpError as error:
+            except READ_ERRORS as error:
                 views = self.views(step)
                 if not self.unreadable.search(views):
                     self._check_some_left(views, error)
@@ -156,7 +156,7 @@ class PastUnreadable:
                 step += 1
                 yield batch
 
-    def _check_some_left(self, views, error: tf.errors.OpError):
+    def _check_some_left(self, views, error: Exception):
         if all(number in self.unreadable.numbers for number, _ in views):
             raise UserError(
                 "no image of a batch can be read, and nothing can stand in for them; give a "

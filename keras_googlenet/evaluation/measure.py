@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import crops as crop_geometry
 from keras_googlenet.data.datasets import Split
-from keras_googlenet.data.image_files import reason_of
+from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.data.unreadable import Unreadable, decode
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import head_metrics
@@ -65,7 +65,7 @@ def measure_split(
                     (kept if partial is None else partial).append(records)
                     progress.update(len(records))
                     done += len(records)
-            except tf.errors.OpError as error:
+            except READ_ERRORS as error:
                 rest = range(done, split.size)
                 views = ((number, partial_of(decode, split, number)) for number in rest)
                 if not unreadable.search(views, most=1):

@@ -24,7 +24,7 @@ def thumbnails(split: Split, numbers: Sequence[int]) -> list[str]:
     """
     found = []
     for number in numbers:
-        encoded, _ = split.read(tf.constant(number, tf.int64))
+        encoded, _ = split.read(number)
         small = preprocessing.resize_shorter_side(preprocessing.decode(encoded), _SIDE)
         pixels = tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)
         jpeg = tf.io.encode_jpeg(pixels, quality=_QUALITY).numpy()

@@ -117,9 +117,12 @@ class InputPipeline:
         def views(step):
             here = order.of_step(step)[self.worker.index :: self.worker.count]
             return [
-                (number, functools.partial(view, epoch, tf.constant(number, tf.int64)))
+                (number, functools.partial(view_one, epoch, tf.constant(number, tf.int64)))
                 for epoch, number in here
             ]
+
+        def view_one(epoch, number):
+            return view(epoch, number, split.fetch(number[None])[0])
 
         return PastUnreadable(build, views, self._unreadable_train, first_step)
 
