@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_googlenet.data import datasets, preprocessing
 from keras_googlenet.data.contents import Contents, Half, LeftOut
