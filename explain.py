@@ -278,19 +278,26 @@ def draw_units(flags: argparse.Namespace, loaded, asked):
 def find_crops(flags: argparse.Namespace, loaded, asked):
     """Returns what in the validation images excites each unit most."""
     from keras_googlenet.data import datasets, pipeline
+    from keras_googlenet.data.image_files import READ_ERRORS
+    from keras_googlenet.data.unreadable import Unreadable
     from keras_googlenet.evaluation.progress import Progress
     from keras_googlenet.explaining.exciting import top_crops
 
-    split = datasets.open_dataset(flags.dataset, flags.data_dir).validation
-    cli.note(f"looking through {split.size} images of {flags.dataset}")
+    dataset = datasets.open_dataset(flags.dataset, flags.data_dir)
+    cli.note(str(dataset.contents))
+    split = dataset.validation
     batches = pipeline.evaluation_batches(split, loaded.image_size, EXAMPLES_TOGETHER)
     progress = Progress(split.size)
 
     def images():
-        for views, _ in batches:
-            yield views.numpy()
-            progress.update(len(views))
-        progress.close()
+        try:
+            for views, _ in batches:
+                yield views.numpy()
+                progress.update(len(views))
+        except READ_ERRORS as error:
+            raise Unreadable(split, cli.note).refusal() from error
+        finally:
+            progress.close()
 
     return top_crops(loaded.model, asked.layer, asked.channels, images())
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 _NAMED = 3  # folders that a reason names
 
@@ -47,8 +48,7 @@ class LeftOut:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Half:
+class Half(NamedTuple):
     """One half of a data set, as it was found.
 
     Attributes:
@@ -65,8 +65,7 @@ class Half:
         return f"{_many(self.images, 'image')} of {_many(self.classes, 'class')} in {self.source}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What was found in a data set.
 
     Attributes:
@@ -88,8 +87,8 @@ class Contents:
         """Returns plain JSON values."""
         return {
             "dataset": self.dataset,
-            "train": self.train and dataclasses.asdict(self.train),
-            "validation": dataclasses.asdict(self.validation),
+            "train": self.train and self.train._asdict(),
+            "validation": self.validation._asdict(),
             "left_out": self.left_out.as_json(),
             "exif_turned": dict(zip(("images", "of_sampled"), self.turned, strict=True)),
         }

@@ -124,8 +124,9 @@ def find_splits(root: Path, validation_split: float, seed: int) -> Found:
     if not validation_split:
         return Found(None, images, (None, half), left_out)
     train, validation = split_by_hash(images, validation_split, seed)
-    halves = tuple(_half(whole, images, root) for images in (train, validation))
-    return Found(train, validation, halves, left_out)
+    learnt, measured = (_half(whole, images, root) for images in (train, validation))
+    measured = measured._replace(source=f"{measured.source} (held out)")
+    return Found(train, validation, (learnt, measured), left_out)
 
 
 def _half(folder: Folder | None, images: Images | None, root: Path) -> Half | None:

@@ -61,7 +61,7 @@ class Unreadable:
                 except READ_ERRORS as error:
                     self._add(number, error)
                     if len(self.numbers) > GREATEST_SHARE * self.split.size:
-                        raise self._too_many() from error
+                        raise self.refusal(f", more than {GREATEST_SHARE:.0%}") from error
             if most is not None and len(self.numbers) - before >= most:
                 break
         return len(self.numbers) - before
@@ -79,8 +79,15 @@ class Unreadable:
             return reason_of(unread)
         return reason_of(error, encoded.numpy()[:FIRST_BYTES])
 
-    def _too_many(self) -> UserError:
-        """Looks for more of them, so that all can be mended at once."""
+    def refusal(self, why: str = "") -> UserError:
+        """Looks for more of them, so that all can be mended at once.
+
+        Args:
+            why: Goes on "cannot be read".
+
+        Returns:
+            An error that names up to ten, each with the reason.
+        """
         until, least = time.monotonic() + SEARCH_SECONDS, ""
         with ThreadPoolExecutor() as pool:
             for start in range(0, self.split.size, _TOGETHER):
@@ -93,8 +100,8 @@ class Unreadable:
                     if error is not None:
                         self._add(number, error)
         return UserError(
-            f"{least}{len(self.numbers)} of {self.split.size} images cannot be read, more than "
-            f"{GREATEST_SHARE:.0%}: {', '.join(self._named[:NAMED])}; repair or remove them."
+            f"{least}{len(self.numbers)} of {self.split.size} images cannot be read{why}: "
+            f"{', '.join(self._named[:NAMED])}; repair or remove them."
         )
 
     def _error_of(self, number: int) -> Exception | None:
