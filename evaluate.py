@@ -34,7 +34,8 @@ def main():
     strategy = choose_strategy()
     with strategy.scope():
         networks = load_networks(flags)
-    name, dataset = open_dataset(flags, networks)
+    dataset = open_dataset(flags, networks)
+    name = dataset.contents.dataset
     cli.note(str(dataset.contents))
     matched = classes.match_classes([network.labels for network in networks], dataset.labels)
     plan = make_plan(networks, matched, protocols(flags), tuple(flags.sizes), flags.table)
@@ -105,18 +106,17 @@ def protocols(flags: argparse.Namespace) -> list[int]:
 
 
 def open_dataset(flags: argparse.Namespace, networks: list):
-    """Opens what the flags ask for, and says what it is called."""
+    """Opens what the flags ask for."""
     from keras_googlenet.data.labelled import open_labelled
-    from keras_googlenet.evaluation.sets import dataset_for, runs_of
+    from keras_googlenet.evaluation.sets import dataset_for, runs_of, warn_of_learnt
 
-    if flags.labels:
-        labels = networks[0].labels  # what numbers in the file count
-        opened = open_labelled(flags.dataset, flags.labels, flags.label_columns, labels, cli.note)
-        return flags.dataset, opened
     runs = runs_of(networks)
-    named = [flags.dataset, *(run.recipe["dataset"] for run in runs)]
-    dataset = dataset_for(runs, flags.dataset, flags.data_dir, cli.note)
-    return next(name for name in named if name), dataset
+    if not flags.labels:
+        return dataset_for(runs, flags.dataset, flags.data_dir, cli.note)
+    labels = networks[0].labels  # what numbers in the file count
+    opened = open_labelled(flags.dataset, flags.labels, flags.label_columns, labels, cli.note)
+    warn_of_learnt(runs, opened, cli.note)
+    return opened
 
 
 def as_text(result: dict) -> str:

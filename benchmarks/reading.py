@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_googlenet import cli
-from keras_googlenet.data import datasets, pipeline
+from keras_googlenet.data import datasets, order, pipeline
 
 SIZE, SEED, CLASSES = 224, 0, 10
 WORKERS, RESUMES = (1, 2, 4, 8), (10, 50, 90)  # percents of an epoch
@@ -74,8 +74,8 @@ def main():
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split = prepared(flags, flags.data_dir or folder)
-        result = measure(split, flags.batch_size)
-    print(json.dumps(result) if flags.json else as_table(result, flags))
+        speed, result = measure(split, flags.batch_size)
+    print(json.dumps(result) if flags.json else as_table(result, speed, flags))
 
 
 def prepared(flags: argparse.Namespace, data_dir: str) -> datasets.Split:
@@ -88,17 +88,18 @@ def prepared(flags: argparse.Namespace, data_dir: str) -> datasets.Split:
     return datasets.open_dataset(str(builder.data_dir)).train
 
 
-def measure(split: datasets.Split, batch_size: int) -> dict:
-    """Returns bytes read by worker 0 in an epoch, and before the first batch of a resume."""
+def measure(split: datasets.Split, batch_size: int) -> tuple[float, dict]:
+    """Returns images/s of one worker, and the bytes that are read."""
     steps = split.size // batch_size
-    workers, seconds = {}, {}
+    workers, began = {}, time.perf_counter()
     for count in WORKERS:
-        began, before = time.perf_counter(), bytes_read()
-        batches = stream(split, batch_size, 0, pipeline.Worker(0, count))
+        before = bytes_read()
+        batches = stream(split, batch_size, 0, order.Worker(0, count))
         for number, _ in enumerate(batches, 1):
             show(f"worker 0 of {count}: step {number} of {steps}")
         workers[str(count)] = bytes_read() - before
-        seconds[count] = time.perf_counter() - began
+        if count == 1:
+            speed = steps * batch_size / (time.perf_counter() - began)
     resume = {}
     for percent in RESUMES:
         batches = stream(split, batch_size, steps + steps * percent // 100)  # of the second epoch
@@ -108,11 +109,10 @@ def measure(split: datasets.Split, batch_size: int) -> dict:
         resume[str(percent)] = bytes_read() - before
         del iterator
     show("")
-    show.speed = steps * batch_size / seconds[1]
-    return {"workers": workers, "resume": resume, "batch": workers["1"] // steps}
+    return speed, {"workers": workers, "resume": resume, "batch": workers["1"] // steps}
 
 
-def stream(split, batch_size: int, first_step: int, worker=pipeline.ALONE):
+def stream(split, batch_size: int, first_step: int, worker=order.ALONE):
     """The training pictures from a step on."""
     augmentation = pipeline.Augmentation()
     return pipeline.train_batches(
@@ -132,13 +132,13 @@ def show(text: str):
         print(f"\r{text:60}", end="\r" if not text else "", file=sys.stderr, flush=True)
 
 
-def as_table(result: dict, flags: argparse.Namespace) -> str:
+def as_table(result: dict, speed: float, flags: argparse.Namespace) -> str:
     """Lays the counts out in megabytes, beside what a fair share would be."""
     whole, batch = result["workers"]["1"], result["batch"]
     rows = [
         f"{flags.records:,} records as {flags.format}, batches of {flags.batch_size} "
         f"({batch / 1e6:.1f} MB), {len(os.sched_getaffinity(0))} cores, "
-        f"{show.speed:.0f} images/s alone\n",
+        f"{speed:.0f} images/s alone\n",
         "| read by | MB | of its share |",
         "|---|---|---|",
     ]

@@ -185,7 +185,7 @@ import sys
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_googlenet.evaluation.scoring import Member, score_examples
+from keras_googlenet.evaluation.scoring import Member, networks_of, score_examples
 from keras_googlenet.evaluation.plan import make_plan
 from keras_googlenet.googlenet import GoogLeNet
 images = np.random.default_rng(0).uniform(0, 255, (7, 65, 65, 3)).astype("float32")
@@ -197,7 +197,7 @@ member = Member(model, "paper", np.arange(4))
 results = []
 for spread, size in ((None, 7), (strategy, 4), (strategy, 3), (strategy, 1)):
     batches = [((images[i:i + size],), np.arange(7)[i:i + size]) for i in range(0, 7, size)]
-    parts = list(score_examples([member], batches, 4, strategy=spread))
+    parts = list(score_examples([member], batches, 4, networks=networks_of([member], spread)))
     assert np.concatenate([labels for labels, _ in parts]).tolist() == list(range(7))
     results.append(np.concatenate([scores for _, scores in parts], axis=3))
 print(strategy.num_replicas_in_sync, max(np.abs(other - results[0]).max() for other in results))

@@ -1,10 +1,12 @@
 """Which images are held out, and what a run directory knows of them."""
 
+import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
+import test_records
+from PIL import Image
 
 from keras_googlenet.data import datasets, halves
 from keras_googlenet.data.held_out import place, split_by_hash
@@ -50,8 +52,10 @@ def test_classes_too_small_to_split():
         split_by_hash({"ant": files(1)}, 0.1, 0)
     left, held_out = split_by_hash({"ant": files(2)}, 0.01, 0)
     assert len(left["ant"]) == len(held_out["ant"]) == 1
-    with pytest.raises(UserError, match="0.999 leaves none of the 2 images of the class ant"):
-        split_by_hash({"ant": files(2)}, 0.999, 0)
+    for share in (0.01, 0.2, 0.999):
+        for name in map(str, range(50)):
+            left, held_out = split_by_hash({name: files(2)}, share, 0)
+            assert len(left[name]) == len(held_out[name]) == 1
 
 
 @pytest.fixture
@@ -74,8 +78,10 @@ def run_on(folder, workdir, **recipe):
     return sets.Trained(recipe, workdir), opened
 
 
-def measured(runs, dataset=None):
+def measured(runs, dataset=None, make=None):
     notes = []
+    if make:
+        colours(Path(dataset).with_name(make[0]), make[1])
     opened = sets.dataset_for(runs, dataset, None, notes.append)
     return opened.validation.files, notes
 
@@ -128,14 +134,84 @@ def test_runs_that_held_out_different_images_are_not_averaged(image_folder, tmp_
     assert len(measured(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
 
 
-def test_an_old_run_that_does_not_say_is_warned_of(flat, tmp_path):
-    run, opened = run_on(flat, tmp_path / "run")
+def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
+    run, _ = run_on(flat, tmp_path / "run")
     (run.workdir / halves.HALVES_FILE).unlink()
-    found, notes = measured([run])
-    assert found == opened.validation.files and "does not say which images" in notes[0]
+    _, notes = measured([run])
+    assert "some of these may have been trained on" in notes[0]
+    found, notes = measured([run], str(flat.parent / "other_set"), make=("other_set", 3))
+    assert len(found) == 6 and not notes  # nobody can tell
 
 
-def test_of_a_prepared_set_the_splits_are_compared(tmp_path):
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_other_images_of_the_same_names_and_sizes_are_not_taken_for_those_of_the_run(
+    kind, tmp_path
+):
+    """Numbered files of a fixed size agree by chance; the whole of a fresh set is measured."""
+    for number, name in enumerate(("mine", "fresh")):
+        colours(tmp_path / name, 30, shift=100 * number, kind=kind)
+    run, opened = run_on(tmp_path / "mine", tmp_path / "run")
+    assert measured([run], str(tmp_path / "fresh")) == (all_files(tmp_path / "fresh"), [])
+    copy = shutil.copytree(tmp_path / "mine", tmp_path / "copy")
+    found, _ = measured([run], str(copy))
+    assert len(found) == opened.validation.size
+    one = Path(opened.train.files[0])
+    shutil.copy(one, tmp_path / "fresh" / one.parent.name / one.name)
+    found, notes = measured([run], str(tmp_path / "fresh"))
+    assert found == all_files(tmp_path / "fresh") and "trained on 1 of these 60" in notes[0]
+
+
+def colours(root, count, shift=0, kind="PNG"):
+    """Two classes of numbered images of one colour each."""
+    for name in ("ant", "bee"):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            colour = ((number * 7 + shift) % 256, number, 255 if name == "ant" else 0)
+            Image.new("RGB", (16, 16), colour).save(root / name / f"{number}.{kind.lower()}")
+
+
+def all_files(root):
+    return [str(file) for name in ("ant", "bee") for file in sorted((root / name).iterdir())]
+
+
+def test_images_that_lie_in_both_halves_are_named(tmp_path):
+    colours(tmp_path / "train", 9)
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    opened = datasets.open_dataset(str(tmp_path))
+    named = halves.shared(opened, halves.halves_of(opened))
+    assert named == " (val/ant/0.png, val/ant/1.png, val/ant/2.png, …)"
+    shutil.rmtree(tmp_path / "val")
+    colours(tmp_path / "val", 9, shift=50)
+    opened = datasets.open_dataset(str(tmp_path))
+    assert not halves.shared(opened, halves.halves_of(opened))
+
+
+def prepared_run(share, workdir, folder):
+    """A run on a prepared set without a split for validation."""
+    opened = datasets.open_dataset(str(folder), validation_split=share)
+    workdir.mkdir()
+    halves.write(workdir, opened, halves.halves_of(opened))
+    recipe = {"dataset": "greys", "data_dir": None, "validation_split": share, "seed": 0}
+    return sets.Trained(recipe, workdir)
+
+
+def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
+    builder = test_records.prepare(tmp_path / "data")
+    run = prepared_run(0.2, tmp_path / "run", builder.data_dir)
+    copy = shutil.copytree(Path(builder.data_dir).parent, tmp_path / "copy" / "greys")
+    for folder in (builder.data_dir, Path(builder.data_dir).parent, copy, copy / "1.0.0"):
+        notes = []
+        opened = sets.dataset_for([run], str(folder), None, notes.append)
+        assert opened.validation.source == "greys/1.0.0 train[80%:]" and not notes
+    whole = datasets.open_dataset(str(copy))
+    assert sets.warn_of_learnt([run], whole, notes.append) == whole.validation.size
+    assert f"trained on {whole.validation.size} of these" in notes[0]
+    other = prepared_run(0.4, tmp_path / "other", builder.data_dir)
+    with pytest.raises(UserError, match="validated on different images"):
+        sets.dataset_for([run._replace(recipe=run.recipe | {"dataset": str(copy)}), other], None)
+
+
+def test_of_a_prepared_set_the_splits_are_compared():
     split = datasets.Split(90, None, None, source="mnist/3.0.1 train[:90%]")
     contents = datasets.Contents("mnist/3.0.1", None, None, datasets.LeftOut("mnist"))
     begun = datasets.ImageDataset(["0"], split, split._replace(source="mnist/3.0.1 test"), contents)
@@ -154,10 +230,22 @@ def test_changes_are_said_by_name(flat):
     now = datasets.open_dataset(str(flat), None, 0.3, 1)
     said = halves.changes(before, now, halves.halves_of(now))
     assert "1 new in its" in said and "added.jpg" in said and "1 gone from its training" in said
-    learnt = before._replace(train=before.validation, validation=before.train)
-    said = halves.changes(learnt, now, before)
-    assert f"{len(before.validation)} that it learnt from would be measured on (" in said
     assert not halves.changes(before, now, before)
-    after = learnt.followed_by(before)
-    np.testing.assert_array_equal(after.train, np.union1d(before.train, before.validation))
-    assert not len(after.validation)  # all of it was learnt from
+
+
+def test_what_was_learnt_is_no_longer_measured_on(image_folder, tmp_path):
+    """Images of `train/` that somebody moves to `val/` while the run waits."""
+    root = shutil.copytree(image_folder, tmp_path / "mine")
+    opened = datasets.open_dataset(str(root))
+    before = halves.halves_of(opened)
+    for number in (0, 1):
+        moved = root / "train" / "ring" / f"{number}.jpg"
+        moved.rename(root / "val" / "ring" / f"moved_{moved.name}")
+        (root / "val" / "ring" / f"moved_{moved.name}").rename(root / "val" / "ring" / moved.name)
+    shutil.copy(root / "val" / "star" / "0.jpg", root / "val" / "star" / "fresh.jpg")
+    now = datasets.open_dataset(str(root))
+    left = halves.without_learnt(now, before)
+    names = [os.path.relpath(file, root / "val") for file in left.validation.files]
+    assert "ring/0.jpg" not in names and "star/fresh.jpg" in names and left.validation.size == 8
+    after = before.followed_by(halves.halves_of(now))
+    assert len(after.learnt) == 24 and len(after.validation) == 8

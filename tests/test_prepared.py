@@ -17,7 +17,7 @@ from tensorflow_datasets.core.download import extractor, util
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.utils.version import BlockedVersions
 
-from keras_googlenet.data import prepared
+from keras_googlenet.data import prepared, tfds_folders
 from keras_googlenet.errors import UserError
 
 SECRET = -1  # how TensorFlow Datasets labels what has no known class
@@ -97,7 +97,7 @@ def refusal(name, data_dir=None):
 def test_a_second_run_beside_its_own_folder(ready, monkeypatch):
     """`--data-dir .` makes a folder of the data set's name, which is no folder of classes."""
     monkeypatch.chdir(ready)
-    assert prepared.made_by_tfds(Path("small_pictures"))
+    assert tfds_folders.made_by_tfds(Path("small_pictures"))
     opened = prepared.open_builder("small_pictures", ".")
     assert opened.info.splits["train"].num_examples == 20
 
@@ -133,7 +133,7 @@ def test_configs_and_versions(tmp_path, capsys):
         opened = prepared.open_builder(name, str(tmp_path))
         assert opened.data_path == tmp_path / "in_kinds" / folder / "1.10.0"
     assert capsys.readouterr().out == "", "standard output is for results"
-    assert prepared.made_by_tfds(tmp_path / "in_kinds")
+    assert tfds_folders.made_by_tfds(tmp_path / "in_kinds")
     sentence = refusal(str(tmp_path / "in_kinds"))
     assert "noisy/1.10.0" in sentence and "plain-v2/1.10.0" in sentence
     newer = tmp_path / "in_kinds" / "noisy" / "1.9.0"
@@ -146,16 +146,18 @@ def test_folders_of_images_are_not_taken_for_prepared_ones(tmp_path):
     for folder in ("train/cat", "train/1.0.0", "val/cat", "1.0.0"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "0.jpg").touch()
-    assert not prepared.made_by_tfds(tmp_path) and not prepared.made_by_tfds(tmp_path / "train")
-    assert not prepared.is_prepared(tmp_path / "1.0.0")
-    assert not prepared.made_by_tfds(tmp_path / "nowhere")
+    assert not tfds_folders.made_by_tfds(tmp_path) and not tfds_folders.made_by_tfds(
+        tmp_path / "train"
+    )
+    assert not tfds_folders.is_prepared(tmp_path / "1.0.0")
+    assert not tfds_folders.made_by_tfds(tmp_path / "nowhere")
 
 
 def test_what_a_killed_preparation_left(tmp_path):
     left = tmp_path / "small_pictures" / "incomplete.A1B2C3_1.10.0"
     left.mkdir(parents=True)
     (left / "small_pictures-train.tfrecord-00000-of-00001").touch()
-    assert prepared.made_by_tfds(tmp_path / "small_pictures")
+    assert tfds_folders.made_by_tfds(tmp_path / "small_pictures")
     sentence = refusal(str(tmp_path / "small_pictures"))
     assert f"cut off; give its name and --data-dir {tmp_path}" in sentence
     assert prepared.open_builder("small_pictures", str(tmp_path)).info.splits["train"]

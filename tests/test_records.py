@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_googlenet.data import datasets, pipeline, preprocessing, records
+from keras_googlenet.data import datasets, order, pipeline, preprocessing, records
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.errors import UserError
 
@@ -189,7 +189,7 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
     split = datasets.open_dataset(str(builder.data_dir), validation_split=0.0).validation
     whole = sum(len(split.read(number)[0].numpy()) for number in range(128))
 
-    def cost(steps, first_step=0, worker=pipeline.ALONE):
+    def cost(steps, first_step=0, worker=order.ALONE):
         batches = pipeline.train_batches(
             split, 32, 16, 0, pipeline.Augmentation(), first_step, worker=worker
         )
@@ -200,7 +200,7 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
         return bytes_read() - before
 
     for count in (1, 2, 4):
-        share = sum(cost(8, worker=pipeline.Worker(index, count)) for index in range(count))
+        share = sum(cost(8, worker=order.Worker(index, count)) for index in range(count))
         assert share == pytest.approx(whole, rel=0.05)
     for step in (9, 12, 15):
         assert 0.5 < cost(1, step) / (whole / 8) < 2

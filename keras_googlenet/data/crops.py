@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import preprocessing
 from keras_googlenet.data.datasets import Split
-from keras_googlenet.data.pipeline import READERS, fetched
+from keras_googlenet.data.order import READERS, fetched
 
 PAPER_SIZE = 224  # section 5: the network that the sides below are printed for
 SIDES = (256, 288, 320, 352)  # section 7: shorter side of the resized image

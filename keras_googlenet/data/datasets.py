@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import folders, prepared, records
 from keras_googlenet.data.contents import Contents, Half, LeftOut
-from keras_googlenet.data.image_files import orientation_of
+from keras_googlenet.data.photographs import orientation_of
 from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds
 
 SAMPLED = 200  # images of a folder that are looked at for their EXIF orientation

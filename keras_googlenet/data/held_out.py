@@ -11,7 +11,7 @@ Images = dict[str, list[str]]  # class name -> files
 
 
 def split_by_hash(images: Images, share: float, seed: int) -> tuple[Images, Images]:
-    """Holds out the images whose hash is low: about `share` of each class, one at least.
+    """Holds out the images whose hash is low: about `share` of each class, one at least, not all.
 
     Args:
         images: Files of each class, two at least.
@@ -22,21 +22,16 @@ def split_by_hash(images: Images, share: float, seed: int) -> tuple[Images, Imag
         What is left, and what is held out, both by class.
 
     Raises:
-        UserError: If a class has one image, or none is left of it.
+        UserError: If a class has one image.
     """
     left, held_out = {}, {}
     for name, files in images.items():
         if len(files) < 2:
             raise UserError(f"the class {name} has one image; give it two or more to split.")
         places = [place(seed, name, file) for file in files]
-        limit = max(share, math.nextafter(min(places), 1))
+        limit = min(max(share, math.nextafter(min(places), 1)), max(places))
         held_out[name] = [file for file, at in zip(files, places, strict=True) if at < limit]
         left[name] = [file for file, at in zip(files, places, strict=True) if at >= limit]
-        if not left[name]:
-            raise UserError(
-                f"a validation split of {share} leaves none of the {len(files)} images of the "
-                f"class {name} to train on; give a smaller one, or more images."
-            )
     return left, held_out
 
 

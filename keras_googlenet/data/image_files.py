@@ -10,10 +10,8 @@ import tensorflow as tf
 
 from keras_googlenet.data import photographs, preprocessing
 from keras_googlenet.data.kinds import DECODED, FIRST_BYTES, content_of, kind_of
-from keras_googlenet.data.photographs import UPRIGHT, orientation_of
+from keras_googlenet.data.photographs import UPRIGHT
 from keras_googlenet.errors import UserError
-
-__all__ = ["ViewBatch", "orientation_of", "read_image", "read_upright", "reason_of", "view_batches"]
 
 READ_ERRORS = (  # what reading and decoding raise
     tf.errors.OpError,

@@ -25,8 +25,6 @@ from keras_googlenet.data.split_names import split_named
 from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds, prepared_versions
 from keras_googlenet.errors import UserError
 
-__all__ = ["choose_splits", "is_prepared", "made_by_tfds", "open_builder"]
-
 RETRIES = 6  # of a download: 12 seconds; the 10 of TensorFlow Datasets are 200, without a word
 CHANNELS = (1, 3, None)  # None: as each file has them
 _PLAIN = tfds.core.FileFormat.TFRECORD  # not compressed: no smaller than what it holds

@@ -54,13 +54,24 @@ def record_fetcher(builder: tfds.core.DatasetBuilder, split: str) -> Callable:
     read = formats[builder.info.file_format](builder, split)
 
     def read_all(numbers):
-        return np.array([*read(numbers), None], object)[:-1]  # an array of objects in any case
+        try:
+            found = read(numbers)
+        except Exception:  # of any library: one damaged record must not cost the others
+            found = [_or_nothing(read, number) for number in numbers]
+        return np.array([*found, None], object)[:-1]  # an array of objects in any case
 
     def fetch(numbers):
         found = tf.numpy_function(read_all, [numbers], tf.string, stateful=False)
         return tf.ensure_shape(found, numbers.shape)
 
     return fetch
+
+
+def _or_nothing(read: Callable, number: int) -> bytes:
+    try:
+        return read(np.array([number]))[0]
+    except Exception:
+        return b""  # which fails as the image that it is
 
 
 def record_opener(builder: tfds.core.DatasetBuilder) -> Callable:
@@ -104,11 +115,7 @@ def _tfrecords(builder, split: str) -> Callable[[np.ndarray], list[bytes]]:
 
 
 def _read_local(file: str, start: int, length: int) -> bytes:
-    """Returns what is there; of a file that is gone, nothing, which fails as its image alone."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except OSError:
-        return b""
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         return os.pread(descriptor, length, start + _BEFORE)
     finally:
@@ -128,7 +135,8 @@ def _read_remote(file: str, start: int, length: int) -> bytes:
 def _places(files: Sequence, lengths: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns for each file `(n, 2)` starts and lengths of its records, kept or found anew."""
     paths = [os.fspath(file) for file in files]
-    sizes = np.array([tf.io.gfile.stat(path).length for path in paths])
+    found = [tf.io.gfile.stat(path) for path in paths]
+    sizes = np.array([[stat.length, stat.mtime_nsec] for stat in found])
     first = Path(paths[0])
     kept = first.with_name(f".{first.name.partition('.')[0]}.offsets.npz")  # TFDS overlooks it
     places = _kept_places(kept, sizes, sum(lengths))

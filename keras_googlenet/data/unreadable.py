@@ -29,16 +29,17 @@ class Unreadable:
     Args:
         split: What is read.
         note: Is given a sentence for each image.
+        parts: Workers that share the split, of which this is one.
 
     Attributes:
         numbers: Their numbers.
     """
 
-    def __init__(self, split: Split, note: Callable[[str], None]):
-        self.split = split
-        self.note = note
+    def __init__(self, split: Split, note: Callable[[str], None], parts: int = 1):
+        self.split, self.note = split, note
+        self.most = GREATEST_SHARE * split.size / parts
         self.numbers = set()
-        self._named = []
+        self._named = {}
 
     def search(self, views: Iterable[tuple[int, Callable]], most: int | None = None) -> int:
         """Tries images one by one, and counts those that cannot be read.
@@ -60,7 +61,7 @@ class Unreadable:
                     view()
                 except READ_ERRORS as error:
                     self._add(number, error)
-                    if len(self.numbers) > GREATEST_SHARE * self.split.size:
+                    if len(self.numbers) > self.most:
                         raise self.refusal(f", more than {GREATEST_SHARE:.0%}") from error
             if most is not None and len(self.numbers) - before >= most:
                 break
@@ -69,7 +70,7 @@ class Unreadable:
     def _add(self, number: int, error: Exception):
         self.numbers.add(number)
         named = f"{self.split.name(number)} ({self._reason(number, error)})"
-        self._named.append(named)
+        self._named[number] = named
         self.note(f"warning: skipped an unreadable image: {named}; {len(self.numbers)} so far")
 
     def _reason(self, number: int, error: Exception) -> str:
@@ -94,14 +95,14 @@ class Unreadable:
                 if len(self._named) >= NAMED or time.monotonic() > until:
                     least = "at least "
                     break
-                numbers = set(range(start, min(start + _TOGETHER, self.split.size))) - self.numbers
-                found = zip(sorted(numbers), pool.map(self._error_of, sorted(numbers)), strict=True)
-                for number, error in found:
+                some = range(self.split.size)[start : start + _TOGETHER]
+                some = [number for number in some if number not in self._named]
+                for number, error in zip(some, pool.map(self._error_of, some), strict=True):
                     if error is not None:
                         self._add(number, error)
         return UserError(
             f"{least}{len(self.numbers)} of {self.split.size} images cannot be read{why}: "
-            f"{', '.join(self._named[:NAMED])}; repair or remove them."
+            f"{', '.join(list(self._named.values())[:NAMED])}; repair or remove them."
         )
 
     def _error_of(self, number: int) -> Exception | None:

@@ -25,7 +25,7 @@ from keras_googlenet.evaluation.records import (
     make_records,
     of_ensembles,
 )
-from keras_googlenet.evaluation.scoring import Member, heads_of, score_examples
+from keras_googlenet.evaluation.scoring import Member, heads_of, networks_of, score_examples
 
 
 def measure_split(
@@ -57,11 +57,11 @@ def measure_split(
     kept = [np.empty(0, plan.record_type) if partial is None else partial.read()]
     unreadable = Unreadable(split, note)
     unreadable.numbers |= set(np.flatnonzero(~is_readable(kept[0])).tolist())
-    done = len(kept[0])
+    done, networks = len(kept[0]), networks_of(plan.members, strategy)
     with contextlib.closing(Progress(split.size, done)) as progress:
         while done < split.size:
             try:
-                for records in _measured(plan, split, batch_size, strategy, done, unreadable):
+                for records in _measured(plan, split, batch_size, networks, done, unreadable):
                     (kept if partial is None else partial).append(records)
                     progress.update(len(records))
                     done += len(records)
@@ -81,7 +81,7 @@ def readable(records: np.ndarray, split: Split) -> tuple[np.ndarray, Split]:
     return records[numbers], split.part(numbers)
 
 
-def _measured(plan, split, batch_size, strategy, first, unreadable) -> Iterator[np.ndarray]:
+def _measured(plan, split, batch_size, networks, first, unreadable) -> Iterator[np.ndarray]:
     """Yields the records from example `first` on, blank ones for unreadable images among them."""
     views = plan.protocols[-1].views()
     taken = [[views.index(view) for view in each.views()] for each in plan.protocols]
@@ -89,7 +89,7 @@ def _measured(plan, split, batch_size, strategy, first, unreadable) -> Iterator[
         split, plan.sizes, plan.protocols[-1], batch_size, first, unreadable.numbers
     )
     scored = score_examples(
-        plan.members, _arrays(batches), len(plan.classes.labels), taken, len(views), strategy
+        plan.members, _arrays(batches), len(plan.classes.labels), taken, len(views), networks
     )
     numbers = (number for number in range(first, split.size) if number not in unreadable.numbers)
     for labels, scores in scored:

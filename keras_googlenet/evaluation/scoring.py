@@ -1,6 +1,6 @@
 """Averages the softmax of several networks over the crops of each image."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -35,13 +35,25 @@ def heads_of(members: Sequence[Member]) -> list[str]:
     return list(HEADS)[: min(len(member.model.outputs) for member in members)]
 
 
+def networks_of(
+    members: Sequence[Member], strategy: tf.distribute.Strategy | None = None
+) -> list[Callable]:
+    """Makes of each member a function from pictures to a list of probabilities, a head each.
+
+    Args:
+        members: Networks.
+        strategy: Spreads each batch over its replicas.
+    """
+    return [_spread(member, len(heads_of(members)), strategy) for member in members]
+
+
 def score_examples(
     members: Sequence[Member],
     batches: Iterable,
     classes: int,
     protocols: Sequence[Sequence[int]] = ((0,),),
     views: int = 1,
-    strategy: tf.distribute.Strategy | None = None,
+    networks: Sequence[Callable] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Averages over crops, whose batches may begin and end within an example.
 
@@ -52,7 +64,7 @@ def score_examples(
         classes: Number of classes of the ensemble.
         protocols: For each average the numbers of the views that it takes.
         views: Crops an example.
-        strategy: Spreads each batch over its replicas.
+        networks: What `networks_of` makes of `members`, where several passes share them.
 
     Yields:
         Labels `(n,)` and probabilities `(members, protocols, heads, n, classes)`, float64, of the
@@ -61,8 +73,7 @@ def score_examples(
     Raises:
         UserError: If a network gives no probabilities.
     """
-    heads = len(heads_of(members))
-    networks = [_spread(member, heads, strategy) for member in members]
+    networks = networks_of(members) if networks is None else networks
     labels, rows = np.empty(0, "int64"), None
     for pictures, new_labels in batches:
         new = np.stack(

@@ -1,6 +1,5 @@
 """What networks are to be measured on: images that none of them has learnt from."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,37 +56,66 @@ def dataset_for(
         opened = _held_out(own, _place(own), data_dir, note)
     else:
         opened = datasets.open_dataset(dataset, data_dir)
-        own = next((run for run in runs if _learnt(run, opened, data_dir)), None)
+        own = next((run for run in runs if _is_moved(run, opened)), None)
         if own is not None:
-            with contextlib.suppress(UserError):  # another part of its data set
-                opened = _held_out(own, dataset, data_dir, note)
-    for run in runs:
-        learnt = _learnt(run, opened, data_dir)
-        if learnt and dataset is None:
-            raise UserError(
-                "the runs were validated on different images, so that one may have learnt from "
-                "the other's; give --dataset with images that none of them has seen."
-            )
+            opened = _held_out(own, dataset, data_dir, note)
+    learnt = warn_of_learnt(runs, opened, note if dataset is not None else lambda text: None)
+    if learnt and dataset is None:
+        raise UserError(
+            "the runs were validated on different images, so that one may have learnt from the "
+            "other's; give --dataset with images that none of them has seen."
+        )
+    return opened
+
+
+def warn_of_learnt(
+    runs: Sequence[Trained], opened: datasets.ImageDataset, note: Callable[[str], None]
+) -> int:
+    """Says how many of the images to measure on each run was trained on; returns the greatest."""
+    counts = [_learnt(run, opened) for run in runs]
+    for run, learnt in zip(runs, counts, strict=True):
         if learnt:
             note(
                 f"warning: {run.workdir} was trained on {learnt} of these "
                 f"{opened.validation.size} images; give --dataset with images that it has not seen."
             )
-    return opened
+    return max(counts, default=0)
 
 
 def _is_of(run: Trained, dataset: str) -> bool:
     return resolved(dataset) == resolved(run.recipe["dataset"])
 
 
+def _is_moved(run: Trained, opened: datasets.ImageDataset) -> bool:
+    """Whether a data set is a run's own in another place: most of its images are there."""
+    if opened.validation.files is None:
+        return opened.contents.dataset == halves.read_contents(run.workdir).get("dataset")
+    known = halves.read(run.workdir)
+    if known is None:
+        return False
+    try:
+        there = halves.halves_of(_open(run, opened.contents.dataset, None))
+    except UserError:  # too small to be split, for one
+        return False
+    parts = (there.train, known.train), (there.validation, known.validation)
+    held = [np.isin(own, found).mean() for found, own in parts if len(own)]
+    contents = dict(known.sample.tolist())
+    equal = [contents[name] == seen for name, seen in there.sample.tolist() if name in contents]
+    return min(held, default=0) > 0.5 and 2 * sum(equal) > len(equal)
+
+
 def _place(run: Trained) -> str:
     """Returns where the data set of a run lies, also if both were moved together."""
     dataset = Path(run.recipe["dataset"])
-    if dataset.is_absolute() and not dataset.exists():
-        moved = halves.place_beside(run.workdir)
-        if moved is not None and moved.is_dir():
-            return str(moved)
-    return run.recipe["dataset"]
+    if not dataset.is_absolute() or dataset.exists():
+        return run.recipe["dataset"]
+    moved = run.workdir / halves.read_contents(run.workdir).get("beside", "nowhere")
+    if not moved.is_dir():
+        raise UserError(
+            f"the data set {dataset} of {run.workdir} is not there any more; give --dataset with "
+            "where it lies now."
+        )
+    return str(moved)
 
 
 def _open(run: Trained, dataset: str, data_dir: str | None) -> datasets.ImageDataset:
@@ -100,7 +128,10 @@ def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDatas
     """Opens the data set of a run, with exactly what it held out as the validation split."""
     opened, known = _open(run, dataset, data_dir), halves.read(run.workdir)
     if known is None:
-        note(f"warning: {run.workdir} does not say which images it held out; these are by recipe.")
+        note(
+            f"warning: {run.workdir} does not say which images it held out; some of these may "
+            "have been trained on."
+        )
         return opened
     found = halves.hashes(opened.validation, opened.labels)
     kept = np.isin(found, known.validation)
@@ -109,21 +140,28 @@ def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDatas
             f"{dataset} holds none of the images that {run.workdir} was validated on; give another "
             "--dataset."
         )
-    if opened.validation.files is None:
-        return opened
     gone = len(np.setdiff1d(known.validation, found))
-    if gone or not kept.all():
-        note(
-            f"warning: {dataset} is not what it was: {gone} of the images that {run.workdir} held "
-            f"out are gone, and {np.sum(~kept)} are new or were learnt from, and left out."
-        )
-    return opened._replace(validation=opened.validation.part(np.flatnonzero(kept)))
+    if opened.validation.files is None or (kept.all() and not gone):
+        return opened
+    note(
+        f"warning: {dataset} is not what it was: {gone} of the images that {run.workdir} held out "
+        f"are gone, and {np.sum(~kept)} are new or were learnt from, and left out."
+    )
+    contents = opened.contents
+    half = contents.validation._replace(images=int(kept.sum()))
+    part = opened.validation.part(np.flatnonzero(kept))
+    return opened._replace(validation=part, contents=contents._replace(validation=half))
 
 
-def _learnt(run: Trained, opened: datasets.ImageDataset, data_dir: str | None) -> int:
-    """Counts the images to measure on that a run was trained on."""
-    known = halves.read(run.workdir)
-    if known is None:
-        known = halves.halves_of(_open(run, _place(run), data_dir))
-    seen = np.isin(halves.hashes(opened.validation, opened.labels), known.learnt)
-    return opened.validation.size if opened.validation.files is None and seen.all() else seen.sum()
+def _learnt(run: Trained, opened: datasets.ImageDataset) -> int:
+    """Counts the images to measure on that a run was trained on, as far as it says."""
+    split = opened.validation
+    if split.files is not None:
+        known = halves.read(run.workdir)
+        return 0 if known is None else int(known.among_learnt(split, opened.labels).sum())
+    trained, held_out = (
+        (halves.read_contents(run.workdir).get(half) or {}).get("source", "")
+        for half in ("train", "validation")
+    )
+    whole = split.source.partition("[")[0]  # data set and split, without the part of it
+    return split.size if trained.partition("[")[0] == whole and split.source != held_out else 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data import pipeline
+from keras_googlenet.data import order, pipeline
 from keras_googlenet.data.datasets import ImageDataset
 from keras_googlenet.data.unreadable import PastUnreadable, Unreadable, decode
 from keras_googlenet.errors import UserError
@@ -58,8 +58,8 @@ class InputPipeline:
         self._validation_batch_size = min(self.batch_size, padded)
         self._most_steps = recipe.max_steps or recipe.epochs * self.steps
         self.epochs = min(recipe.epochs, math.ceil(self._most_steps / self.steps))
-        self._unreadable_train = Unreadable(train, note)
-        self._unreadable_validation = Unreadable(validation, note)
+        self._unreadable_train = Unreadable(train, note, self.worker.count)
+        self._unreadable_validation = Unreadable(validation, note, self.worker.count)
 
     @property
     def used_recipe(self) -> Recipe:
@@ -75,7 +75,7 @@ class InputPipeline:
         if self.recipe.class_weights == "none":
             return None
         train, counts = self.dataset.train, np.zeros(self.classes)
-        labels = [train.labels] if train.labels is not None else pipeline.read_labels(train)
+        labels = [train.labels] if train.labels is not None else order.read_labels(train)
         for some in labels:
             counts += np.bincount(some, minlength=self.classes)
         examples, present = counts.sum(), np.count_nonzero(counts)
@@ -112,10 +112,10 @@ class InputPipeline:
             return distribute(self.strategy, batches)
 
         view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation)
-        order = pipeline.Order(split.size, self.batch_size, recipe.seed)
+        order_of_run = order.Order(split.size, self.batch_size, recipe.seed)
 
         def views(step):
-            here = order.of_step(step)[self.worker.index :: self.worker.count]
+            here = order_of_run.of_step(step)[self.worker.index :: self.worker.count]
             return [
                 (number, functools.partial(view_one, epoch, tf.constant(number, tf.int64)))
                 for epoch, number in here

@@ -85,6 +85,7 @@ def _where_its_data_lies(before: Recipe, recipe: Recipe, workdir: Path) -> Recip
         return before
     print(f"the data set of {workdir} lies in {recipe.dataset} now", file=sys.stderr)
     there.save(workdir)
+    halves.write(workdir, opened, known)
     return there
 
 
@@ -188,7 +189,14 @@ def _describe(recipe: Recipe, workdir: Path, dataset: ImageDataset):
     with replacing(file) as temporary:
         write_labels(temporary, dataset.labels)
     now, before = halves.halves_of(dataset), halves.read(workdir)
-    if holds_training and before is not None:
+    if not holds_training:
+        twice = halves.shared(dataset, now)
+        if twice:
+            print(f"warning: images lie in both halves{twice}", file=sys.stderr)
+    elif before is None:
+        now = None
+        print(f"warning: {workdir} does not say which images it has learnt from", file=sys.stderr)
+    else:
         changed = halves.changes(before, dataset, now)
         if changed:
             print(f"warning: the data set is not what it was: {changed}", file=sys.stderr)

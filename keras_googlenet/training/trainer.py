@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_googlenet.atomic import replacing
-from keras_googlenet.data import datasets
+from keras_googlenet.data import datasets, halves
 from keras_googlenet.errors import LostWorkerError, UserError
 from keras_googlenet.training import checkpoints, distribution, rundir
 from keras_googlenet.training.curves import draw_curves
@@ -77,7 +77,7 @@ def train(recipe: Recipe, workdir: Path, began: float, options: Options = DEFAUL
     worker = distribution.this_worker(strategy)
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
-    dataset = open_for(recipe)
+    dataset = halves.without_learnt(open_for(recipe), halves.read(workdir))
     if worker.index == 0:
         print(dataset.contents, file=sys.stderr)
     prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
