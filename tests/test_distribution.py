@@ -103,7 +103,7 @@ def test_batch_normalization_looks_at_the_whole_batch_if_it_is_asked_to(
         assert far < TOLERANCE_STATISTICS
         assert norm(weights_of_two - weights) < TOLERANCE_UPDATE * norm(weights - before)
     else:
-        assert 10 * TOLERANCE_STATISTICS < far < 0.1
+        assert 10 * TOLERANCE_STATISTICS < far < 0.3  # by which images stand in which half
 
 
 def print_first_step(devices):

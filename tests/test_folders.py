@@ -55,6 +55,19 @@ PAIRS = (
     ("archive/flowers/train", "archive/flowers/validate"),
     ("entrenamiento", "validación"),
     ("训练集", "测试集"),
+    ("訓練データ", "検証データ"),
+    ("훈련_데이터", "시험"),
+    ("Trainingsdaten", "Validierungsdaten"),
+    ("Trainingsbilder", "Testdaten"),
+    ("обучение", "валидация"),
+    ("Обучающая-выборка", "Тестовая-выборка"),
+    ("EĞİTİM", "doğrulama"),
+    ("trening", "walidacja"),
+    ("latih", "validasi"),
+    ("data_latih", "data_uji"),
+    ("Huấn_luyện", "Kiểm_tra"),
+    ("train_seen", "test_unseen"),
+    ("trainA", "test_B"),
 )
 
 
@@ -91,8 +104,7 @@ def test_a_test_split_without_classes_is_not_measured_on(test, tmp_path):
     "names",
     [
         "train/1.jpg car/2.jpg bus/3.jpg",
-        "train/front/1.jpg car/front/2.jpg bus/side/3.jpg",
-        "test/1.jpg train/1.jpg car/2.jpg",
+        "train/1.jpg car/front/2.jpg bus/side/3.jpg",
     ],
 )
 def test_a_class_that_is_called_train(names, tmp_path):
@@ -105,6 +117,171 @@ def test_splits_inside_of_the_classes(tmp_path):
     learnt, measured, _ = found(tmp_path, names)
     assert learnt == {"cap": ["cap/train/1.jpg"], "nut": ["nut/train/3.jpg"]}
     assert measured == {"cap": ["cap/test/2.jpg"], "nut": ["nut/test/4.jpg"]}
+
+
+def test_splits_inside_of_some_classes(tmp_path):
+    """A class without test images, a loose image and an image in neither of the splits."""
+    names = "yes/train/1.jpg yes/test/2.jpg no/train/3.jpg no/4.jpg yes/extra/5.jpg"
+    learnt, measured, left_out = found(tmp_path, names)
+    assert learnt == {"no": ["no/train/3.jpg"], "yes": ["yes/train/1.jpg"]}
+    assert measured == {"yes": ["yes/test/2.jpg"]}
+    assert left_out == {
+        "images (outside of the splits)": (1, "no"),
+        "images (in no split)": (1, "yes/extra"),
+    }
+
+
+def test_a_train_folder_with_classes_is_a_split_whatever_lies_beside_it(tmp_path):
+    names = "train/ant/1.jpg train/bee/2.jpg extra/ant/3.jpg extra/bee/4.jpg more/x/5.jpg fig/6.jpg"
+    learnt, measured, left_out = found(tmp_path, names)
+    assert learnt is None and list(measured) == ["ant", "bee"]
+    assert left_out == {"images (in no split)": (4, "extra", "fig", "more")}
+
+
+def test_parts_of_a_split_are_put_together(tmp_path):
+    names = "train.X1/ant/1.jpg train.X2/bee/2.jpg val.X/ant/3.jpg val.X/bee/4.jpg"
+    learnt, measured, left_out = found(tmp_path, names)
+    assert learnt == {"ant": ["train.X1/ant/1.jpg"], "bee": ["train.X2/bee/2.jpg"]}
+    assert list(measured) == ["ant", "bee"] and not left_out
+
+
+def test_of_two_folders_for_a_split_the_plainer_one_counts(tmp_path):
+    names = "train/ant/1.jpg train_small/ant/1.jpg val/ant/2.jpg test/1.jpg val_images/3.jpg"
+    learnt, measured, left_out = found(tmp_path, names)
+    assert learnt == {"ant": ["train/ant/1.jpg"]} and measured == {"ant": ["val/ant/2.jpg"]}
+    assert left_out == {
+        "images (a second folder of this split)": (2, "train_small", "val_images"),
+        "images (val/ is measured on)": (1, "test"),
+    }
+
+
+NO_DATA_SET = {
+    # What people point at -> what they must be told.
+    "train/1.jpg val/2.jpg unlabeled/3.jpg": "has val/, train/ with images but without class",
+    "train_images/1.jpg test_images/1.jpg sample/1.jpg": "has test_images/, train_images/ with",
+    "trainA/1.jpg trainB/2.jpg testA/3.jpg testB/4.jpg": "without class folders",
+    "bounding_box_train/1.jpg bounding_box_test/2.jpg query/3.jpg": "without class folders",
+    "train/images/1.jpg train/labels/1.txt valid/images/1.jpg": "has train/ with images but",
+    "test/1.jpg train/1.jpg car/2.jpg": "without class folders",
+    # several data sets
+    "cap/train/good/1.jpg cap/test/broken/2.jpg nut/train/good/3.jpg nut/test/cut/4.jpg": (
+        r"several data sets \(cap/, nut/\); give one of them as --dataset"
+    ),
+    "f1/train/cat/1.jpg f1/val/cat/1.jpg f2/train/cat/1.jpg f2/val/cat/1.jpg": "several data sets",
+    "X/X/train/a/1.jpg X/X/valid/a/2.jpg x/x/train/a/1.jpg x/x/valid/a/2.jpg test/test/1.jpg": (
+        r"several data sets \(X/, x/\)"
+    ),
+    "O_/train/a/1.jpg O_/val/a/2.jpg o/O_/train/a/1.jpg o/O_/val/a/2.jpg": "several data sets",
+    "flowers/train/a/1.jpg flowers/val/a/2.jpg figures/3.jpg": "splits of its own in flowers/",
+    "cat/train/1.jpg cat/test/2.jpg dog/3.jpg": "splits of its own in cat/ beside other images",
+    "train/train/cat/1.jpg train/val/cat/2.jpg": "splits of its own in train/",
+    # images twice
+    "data/natural_images/car/1.jpg natural_images/car/1.jpg": (
+        r"data holds folders named as those beside it \(natural_images\), so the images seem to "
+        "lie there twice; remove one copy, or give --dataset .*data.$"
+    ),
+    "yes/1.jpg no/1.jpg all/yes/1.jpg all/no/1.jpg": r"beside it \(no, yes\).*dataset .*/all.$",
+    "no/1.jpg yes/1.jpg all/brain/Yes/1.jpg all/brain/NO/1.jpg": "--dataset .*/all/brain.$",
+    "P/Tom/1.jpg P/Pot/1.jpg P/P/Tom/1.jpg P/P/Pot/1.jpg": r"beside it \(Pot, Tom\)",
+    "train/cat/1.jpg train/dog/1.jpg train/train/cat/1.jpg train/train/dog/1.jpg": "there twice",
+    "cat/1.jpg cat/Cat/1.jpg dog/1.jpg": r"cat holds folders named as those beside it \(Cat\)",
+    # classes too deep
+    "rps/pap/1.jpg rps/roc/1.jpg rps-t/pap/1.jpg rps-t/roc/1.jpg": (
+        r"rps/ and rps-t/ in .* hold the same folders \(pap, roc\): if those are the classes, give "
+        "one of the two as --dataset; if rps and rps-t are, move the images right into them"
+    ),
+    "rps/rps/pap/1.jpg rps/rps/roc/1.jpg t/t/pap/1.jpg t/t/roc/1.jpg": "rps/ and t/ in",
+    "Covid/images/1.jpg Covid/masks/1.png Normal/images/1.jpg Normal/masks/1.png": "images, masks",
+    "train/color/a/1.jpg train/color/b/1.jpg train/gray/A/1.jpg train/gray/B/1.jpg val/a/1.jpg": (
+        "color/ and gray/ in .*train hold the same folders"
+    ),
+    # nothing that can be read
+    "train/cat/a.heic": r"no image that can be read, but 1 HEIC image; convert .*\.heic`",
+    "cat/a.tiff dog/b.tiff": r"but 2 TIFF images; convert with `magick .*\*\.tiff`",
+    "train/cat/a.heic train/dog/a.heic val/cat/1.jpg val/dog/1.jpg": "train holds no image",
+    "train/cat/a.jpg train/dog/a.heic val/cat/1.jpg": "folder .*dog holds no image but 1 in HEIC",
+    "cat/front/1.jpg cat/back/2.jpg dog/b.tiff": "class folder .*dog holds no image but 1 in TIFF",
+}
+
+
+@pytest.mark.parametrize("names", NO_DATA_SET)
+def test_what_is_no_data_set_is_refused_in_a_sentence(names, tmp_path):
+    with pytest.raises(UserError, match=NO_DATA_SET[names]) as error:
+        found(tmp_path, names)
+    assert "\n" not in str(error.value)
+
+
+def test_images_and_masks_are_no_classes_to_learn(tmp_path):
+    files = " ".join(f"{folder}/{n}.png" for folder in ("images", "masks") for n in range(3))
+    with pytest.raises(
+        UserError, match="has images/, masks/ with images but without class folders"
+    ):
+        found(tmp_path, files, 0.5)
+
+
+def test_one_folder_inside_of_each_class_and_how_many_images_it_holds(tmp_path):
+    tree(tmp_path, "train/ant/images/1.jpg train/ant/2.jpg train/bee/images/3.jpg val/ant/4.jpg")
+    learnt, measured = folders.find_splits(tmp_path, 0, 0).halves
+    text = "3 images of 2 classes (ant, bee) in train/ (2 in folders inside of the classes)"
+    assert str(learnt) == text
+    assert str(measured) == "1 image of 1 class (ant) in val/"
+
+
+@pytest.mark.parametrize("name", ["images", "val", "unknown", "new_images"])
+def test_a_validation_split_without_classes_is_not_measured_on(name, tmp_path):
+    names = " ".join(f"train/{name}/{number}.jpg" for name in ("ant", "bee") for number in range(9))
+    names += f" val/{name}/7.jpg val/val_annotations.txt"
+    learnt, measured, left_out = found(tmp_path, names, 0.3)
+    assert sum(map(len, [*learnt.values(), *measured.values()])) == 18
+    assert left_out["images (without class folders)"] == (1, "val")
+
+
+def test_validation_on_the_training_folder_is_refused(tmp_path):
+    tree(tmp_path, "train/ant/1.jpg train/bee/2.jpg")
+    (tmp_path / "val").symlink_to(tmp_path / "train")
+    with pytest.raises(UserError, match="val is the same folder as .*train, so that"):
+        found(tmp_path)
+    (tmp_path / "val").unlink()
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "ant").symlink_to(tmp_path / "train" / "ant")
+    with pytest.raises(UserError, match="val/ant is the same folder as .*train/ant"):
+        found(tmp_path)
+
+
+def test_folders_of_programs_are_passed_over(tmp_path):
+    names = "runs/one/recipe.json runs/one/checkpoints/ runs/one/curves.png ant/1.jpg bee/2.jpg"
+    names += " venv/pyvenv.cfg venv/lib/icon.png js/node_modules/a/logo.png"
+    _, classes, left_out = found(tmp_path, names)
+    assert list(classes) == ["ant", "bee"]
+    assert left_out["run directories or program folders"] == (
+        *(3, "js/node_modules", "runs/one", "venv"),
+    )
+    assert left_out["folders without images"] == (3, ".")
+
+
+def test_names_of_systems_that_may_be_classes(tmp_path):
+    """`cvs` (choking game), an ending that only files have, and a library of photographs."""
+    names = "cvs/1.jpg recycler/1.jpg notes~/1.jpg old.tmp/1.jpg 2020.download/1.jpg"
+    _, classes, left_out = found(tmp_path, f"{names} My.photoslibrary/x/1.jpg")
+    assert sorted(classes) == ["2020.download", "cvs", "notes~", "old.tmp", "recycler"]
+    assert left_out == {"system folders My.photoslibrary/": (1, ".")}
+
+
+def test_copies_of_classes_are_said(tmp_path):
+    names = [
+        "ant",
+        "ant - Copy",
+        "Copy of ant",
+        "ant (Ann's conflicted copy 2024-01-02)",
+        "copycat",
+    ]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(JPEG)
+    _, classes, left_out = found(tmp_path)
+    assert sorted(classes) == sorted(names)
+    count, *_ = left_out["class folders that look like a copy (taken)"]
+    assert count == 3
 
 
 def test_splits_without_class_folders_are_refused(tmp_path):
@@ -125,7 +302,11 @@ def test_what_systems_and_editors_leave_is_no_class_and_no_image(tmp_path):
     _, classes, left_out = found(tmp_path, "ant/1.jpg bee/1.jpg " + " ".join(SYSTEM))
     assert classes == {"ant": ["ant/1.jpg"], "bee": ["bee/1.jpg"]}
     assert left_out == {
-        "hidden or system files or folders": (len(SYSTEM), ".", "ant"),
+        "hidden or system files or folders": (len(SYSTEM) - 4, ".", "ant"),
+        "system folders #recycle/": (1, "ant"),
+        "system folders $RECYCLE.BIN/": (1, "."),
+        "system folders @eaDir/": (1, "."),
+        "system folders __MACOSX/": (1, "."),
     }
 
 
@@ -192,6 +373,29 @@ def test_a_folder_that_may_not_be_opened_is_said(tmp_path, monkeypatch):
     assert left_out == {"folders that cannot be opened (Permission denied)": (1, "ant/locked")}
 
 
+@pytest.mark.parametrize("locked", ["", "train", "val", "test", "train/bee", "val/ant"])
+def test_a_root_split_or_class_that_may_not_be_opened_is_refused(locked, tmp_path, monkeypatch):
+    names = (
+        "train/ant/1.jpg",
+        "train/bee/2.jpg",
+        "val/ant/3.jpg",
+        "val/bee/4.jpg",
+        "test/ant/5.jpg",
+    )
+    tree(tmp_path, " ".join(names))
+    scandir = os.scandir
+
+    def denied(path):
+        if os.path.relpath(path, tmp_path) == (locked or "."):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    text = rf"{locked} cannot be opened \(Permission denied\); give yourself the right to read it"
+    with pytest.raises(UserError, match=text):
+        folders.find_splits(tmp_path, 0, 0)
+
+
 def test_names_of_classes_are_composed_unicode_on_one_line(tmp_path):
     decomposed = unicodedata.normalize("NFD", "café")
     names = f"train/{decomposed}/1.jpg train/bee/1.jpg val/café/2.jpg val/BEE/2.jpg"
@@ -222,10 +426,14 @@ def test_classes_that_only_one_half_has(tmp_path):
 
 
 def test_empty_folders(tmp_path):
+    with pytest.raises(UserError, match="there is no folder .*gone"):
+        folders.find_splits(tmp_path / "gone", 0, 0)
     with pytest.raises(UserError, match="holds no class folders"):
         found(tmp_path)
     with pytest.raises(UserError, match="holds no class folders"):
         found(tmp_path, "1.jpg")
+    with pytest.raises(UserError, match="1.jpg is a file, no folder"):
+        folders.find_splits(tmp_path / "1.jpg", 0, 0)
     tree(tmp_path, "ant/1.jpg annotations/1.xml")
     _, classes, left_out = found(tmp_path)
     assert list(classes) == ["ant"] and left_out["folders without images"] == (1, ".")
@@ -248,15 +456,15 @@ def test_the_line_and_its_json(tmp_path):
     contents = datasets.open_dataset(str(tmp_path)).contents
     line = str(contents)
     assert line.startswith(
-        f"data: {tmp_path.name}: 6 images of 2 classes in train/ to learn from, 1 image of 1 class "
-        "in valid/ to measure on; left out: 1 file of other kinds in the data set's folder; "
-        "1 image (without class folders) in test/; 3 of 7 sampled images ask to be turned"
+        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ to learn from, 1 "
+        "image of 1 class (ant) in valid/ to measure on; left out: 1 file of other kinds in the "
+        "data set's folder; 1 image (without class folders) in test/; 3 of 7 sampled images ask to be turned"
     )
     assert "\n" not in line
     assert json.loads(json.dumps(contents.as_json())) == {
         "dataset": str(tmp_path),
-        "train": {"source": "train/", "images": 6, "classes": 2},
-        "validation": {"source": "valid/", "images": 1, "classes": 1},
+        "train": {"source": "train/", "images": 6, "classes": 2, "names": ["ant", "bee"]},
+        "validation": {"source": "valid/", "images": 1, "classes": 1, "names": ["ant"]},
         "left_out": [
             {"what": "files of other kinds", "count": 1, "folders": ["."]},
             {"what": "images (without class folders)", "count": 1, "folders": ["test"]},

@@ -204,3 +204,18 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
         assert share == pytest.approx(whole, rel=0.05)
     for step in (9, 12, 15):
         assert 0.5 < cost(1, step) / (whole / 8) < 2
+
+
+def test_a_damaged_record_of_array_record_costs_no_other(tmp_path):
+    builder = prepare(tmp_path, "array_record")
+    whole = records.record_fetcher(builder, "train")(tf.range(COUNT, dtype=tf.int64)).numpy()
+    file = sorted(Path(builder.data_dir).glob("*.array_record*"))[0]
+    content = bytearray(file.read_bytes())
+    at = content.find(whole[1][:60])
+    content[at + 30] ^= 0xFF
+    file.write_bytes(content)
+    damaged = records.record_fetcher(builder, "train")(tf.range(COUNT, dtype=tf.int64)).numpy()
+    assert [i for i in range(COUNT) if damaged[i] != whole[i]] == [1] and damaged[1] == b""
+    split = datasets.open_dataset(str(builder.data_dir)).validation
+    counted = np.concatenate(list(order.read_labels(split)))
+    assert len(counted) == COUNT - 1

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
-from keras_googlenet.data import datasets
+from keras_googlenet.data import datasets, halves
 from keras_googlenet.data.contents import Contents, Half, LeftOut
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
@@ -175,3 +176,51 @@ def test_metrics_that_the_disk_damaged_do_not_finish_a_run(content, workdir):
     assert rundir.finished_metrics(RECIPE, workdir) is None
     rundir.write_metrics({"epochs": 3}, workdir)
     assert rundir.finished_metrics(RECIPE, workdir) == {"epochs": 3}
+
+
+def pictures(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (len(str(path.name)), 0, 99)).save(path)
+    return root
+
+
+def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
+    root = pictures(tmp_path / "mine", *(f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12)))
+    recipe = changed(dataset=str(root))
+    workdir = tmp_path / "run"
+    begun = datasets.open_dataset(str(root), validation_split=0.2)
+    with rundir.opened(recipe, workdir, begun):
+        rundir.write_history([{"epoch": 0}], workdir)
+    assert "warning" not in capsys.readouterr().err
+    pictures(root, "ant/added.png")
+    now = datasets.open_dataset(str(root), validation_split=0.2)
+    with rundir.opened(recipe, workdir, now):
+        pass
+    said = capsys.readouterr().err
+    assert "is not what it was: 1 new in its" in said and "half (ant/added.png)" in said
+    known = halves.read(workdir)
+    assert len(known.train) + len(known.validation) == 25
+    (workdir / "data.npz").unlink()  # as runs of before that file have none
+    with rundir.opened(recipe, workdir, now):
+        pass
+    assert "does not say which images it has learnt from" in capsys.readouterr().err
+    assert halves.read(workdir) is None and (workdir / "data.json").exists()
+
+
+def test_a_data_set_that_was_moved_needs_no_flag(tmp_path, capsys):
+    names = [f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12)]
+    root = pictures(tmp_path / "mine", *names)
+    recipe = changed(dataset=str(root))
+    workdir = tmp_path / "run"
+    with rundir.opened(recipe, workdir, datasets.open_dataset(str(root), None, 0.1, 0)):
+        rundir.write_history([{"epoch": 0}], workdir)
+    moved = root.rename(tmp_path / "elsewhere")
+    there = changed(dataset=str(moved))
+    assert rundir.agreed_recipe(there, workdir, None) == there
+    assert f"lies in {moved} now" in capsys.readouterr().err
+    assert Recipe.load(workdir) == there
+    pictures(tmp_path / "other", *names[:-1])
+    with pytest.raises(UserError, match="holds a run of another recipe .dataset was"):
+        rundir.agreed_recipe(changed(dataset=str(tmp_path / "other")), workdir, None)

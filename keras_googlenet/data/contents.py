@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 _NAMED = 3  # folders that a reason names
+MOST_NAMES = 8  # classes that the line names
 
 
 @dataclasses.dataclass
@@ -24,13 +26,13 @@ class LeftOut:
         """Counts things.
 
         Args:
-            reason: What they are, with `{s}` where the plural differs, and in brackets why they
-                are left out.
+            reason: What they are, with `{s}` or `{ies}` where the plural differs, and in brackets
+                why they are left out.
             folder: Where they are.
             count: How many.
         """
         places = self.found.setdefault(reason, {})
-        place = _printable(os.path.relpath(folder, self.root))
+        place = printable(os.path.relpath(folder, self.root))
         places[place] = places.get(place, 0) + count
 
     def as_json(self) -> list[dict]:
@@ -55,14 +57,22 @@ class Half(NamedTuple):
         source: Where its images come from: a folder relative to the data set, or a split.
         images: How many.
         classes: Of how many classes.
+        names: Of the classes, where they are few.
     """
 
     source: str
     images: int
     classes: int
+    names: Sequence[str] = ()
+
+    def as_json(self) -> dict:
+        """Returns plain JSON values."""
+        return self._asdict() | {"names": list(self.names)}
 
     def __str__(self) -> str:
-        return f"{_many(self.images, 'image')} of {_many(self.classes, 'class')} in {self.source}"
+        names = f" ({', '.join(self.names)})" if self.names else ""
+        counts = f"{_many(self.images, 'image')} of {_many(self.classes, 'class')}"
+        return f"{counts}{names} in {self.source}"
 
 
 class Contents(NamedTuple):
@@ -87,14 +97,16 @@ class Contents(NamedTuple):
         """Returns plain JSON values."""
         return {
             "dataset": self.dataset,
-            "train": self.train and self.train._asdict(),
-            "validation": self.validation._asdict(),
+            "train": self.train and self.train.as_json(),
+            "validation": self.validation.as_json(),
             "left_out": self.left_out.as_json(),
             "exif_turned": dict(zip(("images", "of_sampled"), self.turned, strict=True)),
         }
 
     def __str__(self) -> str:
-        text = f"data: {_printable(Path(self.dataset).name)}: "
+        is_folder = os.path.isabs(self.dataset)
+        name = Path(self.dataset).name if is_folder else self.dataset
+        text = f"data: {printable(name)}: "
         if self.train:
             text += f"{self.train} to learn from, "
         text += f"{self.validation} to measure on"
@@ -111,7 +123,8 @@ class Contents(NamedTuple):
 
 
 def _plural(reason: str, count: int) -> str:
-    return reason.replace("{s}", "" if count == 1 else "s")
+    one = count == 1
+    return reason.replace("{s}", "" if one else "s").replace("{ies}", "y" if one else "ies")
 
 
 def _listed(places) -> str:
@@ -126,6 +139,6 @@ def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def _printable(path: str) -> str:
-    """A name with bytes that are no UTF-8, as it can be printed."""
+def printable(path: str) -> str:
+    """Returns a name as it can be printed, also if it has bytes that are no UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

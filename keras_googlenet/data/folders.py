@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_googlenet.data.contents import Half, LeftOut
+from keras_googlenet.data.class_folders import check_class_folders
+from keras_googlenet.data.contents import MOST_NAMES, Half, LeftOut, printable
 from keras_googlenet.data.held_out import split_by_hash
-from keras_googlenet.data.kinds import SUFFIXES
+from keras_googlenet.data.kinds import SUFFIXES, convert_command
 from keras_googlenet.data.listing import Folder, scan
-from keras_googlenet.data.split_names import split_named, splits_by_common_words
+from keras_googlenet.data.split_folders import (
+    check_readable,
+    find_split_folders,
+    only_folder,
+    without_classes,
+)
+from keras_googlenet.data.split_names import names_images_or_masks, names_no_class
 from keras_googlenet.data.tfds_folders import made_by_tfds
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import one_line
@@ -101,145 +108,104 @@ def find_splits(root: Path, validation_split: float, seed: int) -> Found:
         UserError: If a folder or class is empty, also after the split, or validation has classes
             that training lacks.
     """
-    left_out = LeftOut(str(root))
-    tree, splits = _unwrapped(scan(str(root), left_out))
-    by_split = {name: _by_class(folder, left_out) for name, folder in splits.items()}
-    if splits:
-        _leave_out_others(tree, splits, left_out)
-    if by_split.get("train") == {}:
-        raise _without_classes(tree, splits["train"])
-    measured = _choose_validation(splits, by_split, left_out)
-    if measured is not None:
-        train = by_split.get("train")
-        halves = (
-            _half(splits.get("train"), train, root),
-            _half(splits[measured], by_split[measured], root),
+    if not os.path.isdir(root):
+        is_file = os.path.exists(root)
+        raise UserError(
+            f"{root} is a file, no folder; give the folder of the images."
+            if is_file
+            else f"there is no folder {root}."
         )
-        return Found(train, by_split[measured], halves, left_out)
+    left_out = LeftOut(str(root))
+    tree = scan(str(root), left_out)
+    check_readable(tree)
+    tree, splits = find_split_folders(tree, left_out)
+    known = _by_class(splits["train"], left_out) if "train" in splits else None
+    if known is not None and not _tells_classes(known):
+        raise without_classes(tree, [splits["train"]])
+    measured, images = _choose_validation(splits, known or {}, left_out)
+    if measured is not None:
+        _refuse_same_images(splits, measured)
+        halves = (_half(splits.get("train"), known, root), _half(splits[measured], images, root))
+        return Found(known, images, halves, left_out)
     whole = splits.get("train", tree)
-    images = by_split.get("train") or _by_class(whole, left_out)
+    images = known or _by_class(whole, left_out)
     if not images:
         raise UserError(f"{whole.path} holds no class folders; give one folder of images a class.")
     half = _half(whole, images, root)
     if not validation_split:
         return Found(None, images, (None, half), left_out)
+    if not _tells_classes(images):
+        raise without_classes(tree, tree.with_images())
     train, validation = split_by_hash(images, validation_split, seed)
-    learnt, measured = (_half(whole, images, root) for images in (train, validation))
-    measured = measured._replace(source=f"{measured.source} (held out)")
-    return Found(train, validation, (learnt, measured), left_out)
+    halves = (_half(whole, train, root), _half(whole, validation, root, "held out"))
+    return Found(train, validation, halves, left_out)
 
 
-def _half(folder: Folder | None, images: Images | None, root: Path) -> Half | None:
+def _tells_classes(images: Images) -> bool:
+    """Whether folders are named as classes are; `images/` and `masks/` are not."""
+    if len(images) == 1:
+        return not any(map(names_no_class, images))
+    return not all(map(names_images_or_masks, images))
+
+
+def _half(folder: Folder | None, images: Images | None, root: Path, note: str = "") -> Half | None:
     if images is None:
         return None
     place = os.path.relpath(folder.path, root)
-    source = "its class folders" if place == "." else f"{place}/"
-    return Half(source, sum(map(len, images.values())), len(images))
+    source = "its class folders" if place == "." else f"{printable(place)}/"
+    count = _count_deep(folder, images)
+    notes = [note, f"{count:,} in folders inside of the classes" if count else ""]
+    source += f" ({', '.join(filter(None, notes))})" if any(notes) else ""
+    names = sorted(images) if len(images) <= MOST_NAMES else []
+    return Half(source, sum(map(len, images.values())), len(images), names)
 
 
-def _unwrapped(tree: Folder) -> tuple[Folder, dict[str, Folder]]:
-    """Goes through folders that hold one folder and nothing else, as archives unpack to."""
-    while True:
-        splits = _splits_inside(tree)
-        inside = _with_images(tree)
-        if splits or tree.images or len(inside) != 1 or not _holds_only_classes(inside[0]):
-            return tree, splits
-        (tree,) = inside
+def _count_deep(folder: Folder, images: Images) -> int:
+    """Counts the images that do not lie right inside of a class folder."""
+    classes = _around_classes(folder).folders.values()
+    deep = {file for each in classes for file in each.all_images()[len(each.images) :]}
+    return sum(file in deep for files in images.values() for file in files) if deep else 0
 
 
-def _splits_inside(tree: Folder) -> dict[str, Folder]:
-    """Finds "train", "validation" and "test" among the folders inside; none in a flat data set."""
-    candidates = _named_splits(tree)
-    inside = _with_images(tree)
-    structured = {name: found for name, found in candidates.items() if _holds_classes(found)}
-    others = [folder for folder in inside if folder not in candidates.values()]
-    if candidates and not structured and not others:
-        raise _without_classes(tree, *candidates.values())
-    if len(structured) == len(candidates) == 1 < len(others) and all(map(_holds_classes, others)):
-        return {}  # a class that is called `train`, with folders inside as the others have
-    return candidates if structured else _splits_of_classes(tree)
-
-
-def _without_classes(tree: Folder, *splits: Folder) -> UserError:
-    names = ", ".join(f"{Path(folder.path).name}/" for folder in splits)
-    return UserError(
-        f"{tree.path} has {names} with images but without class folders; put the images of each "
-        "class into a folder of its name there."
-    )
-
-
-def _leave_out_others(tree: Folder, splits: dict[str, Folder], left_out: LeftOut):
-    """Counts the images that lie beside the folders of the splits."""
-    if tree.images:
-        left_out.add("image{s} (outside of the splits)", tree.path, len(tree.images))
-    inside = [folder for split in splits.values() for folder in split.all_folders()]
-    for folder in _with_images(tree):
-        if not any(folder is one or one in folder.folders.values() for one in inside):
-            left_out.add("image{s} (in no split)", folder.path, len(folder.all_images()))
-
-
-def _named_splits(tree: Folder) -> dict[str, Folder]:
-    """Finds the folders with names of splits; of two for one split, the plainer name."""
-    found = {}
-    names = sorted((name for name in tree.folders if tree.folders[name].holds_images()), key=len)
-    kinds = {name: split_named(name) for name in names}
-    by_common_words = splits_by_common_words(names)
-    kinds = {name: kind or by_common_words.get(name) for name, kind in kinds.items()}
-    for name in names:
-        if kinds[name] and kinds[name] not in found:
-            found[kinds[name]] = tree.folders[name]
-    return found
-
-
-def _splits_of_classes(tree: Folder) -> dict[str, Folder]:
-    """Turns class folders with the splits inside into splits with the class folders inside."""
-    classes = _with_images(tree)
-    splits = {}
-    for folder in classes:
-        named = _named_splits(folder)
-        if folder.images or len(named) != len(_with_images(folder)) or len(named) < 2:
-            return {}
-        for split, inside in named.items():
-            place = os.path.join(tree.path, "*", os.path.basename(inside.path))
-            around = splits.setdefault(split, Folder(place, [], {}, tree.others))
-            around.folders[os.path.basename(folder.path)] = inside
-    return splits if "train" in splits and len(classes) > 1 else {}
-
-
-def _with_images(folder: Folder) -> list[Folder]:
-    return [inside for inside in folder.folders.values() if inside.holds_images()]
-
-
-def _holds_classes(folder: Folder) -> bool:
-    return bool(_with_images(folder))
-
-
-def _holds_only_classes(folder: Folder) -> bool:
-    return not folder.images and _holds_classes(folder)
-
-
-def _choose_validation(splits, by_split, left_out: LeftOut) -> str | None:
+def _choose_validation(splits, known: Images, left_out: LeftOut) -> tuple[str | None, Images]:
     """Says which split is measured on, and counts what is left out for it."""
-    known = by_split.get("train", {})
-    chosen = None
+    chosen, measured = None, {}
     for name in ("validation", "test"):
-        images = by_split.get(name)
-        if images is None:
+        if name not in splits:
             continue
-        folder, count = splits[name].path, sum(map(len, images.values()))
-        if known:
-            images = by_split[name] = _named_alike(images, known)
-        if not images:
-            left_out.add("image{s} (without class folders)", folder, len(splits[name].images))
-        elif chosen is not None:
+        folder = splits[name].path
+        if chosen is not None:
             reason = f"image{{s}} ({Path(splits[chosen].path).name}/ is measured on)"
-            left_out.add(reason, folder, count)
-        elif known and name == "test" and not set(images) & set(known):
+            left_out.add(reason, folder, len(splits[name].all_images()))
+            continue
+        images = _by_class(splits[name], left_out)
+        count = sum(map(len, images.values())) or len(splits[name].images)
+        images = _named_alike(images, known) if known else images
+        strange = known and not set(images) & set(known)
+        if not images or strange and len(images) == 1 and names_no_class(*images):
+            left_out.add("image{s} (without class folders)", folder, count)
+        elif strange and name == "test":
             left_out.add("image{s} (of none of the classes to learn)", folder, count)
         else:
             _check_same_classes(splits, known, folder, images)
-            chosen = name
-    return chosen
+            chosen, measured = name, images
+    return chosen, measured
+
+
+def _refuse_same_images(splits: dict[str, Folder], measured: str):
+    """Refuses to measure on the folders that are learnt from, which links can hide."""
+    if "train" not in splits:
+        return
+    train, other = (_around_classes(splits[name]) for name in ("train", measured))
+    pairs = [(splits["train"].path, splits[measured].path), (train.path, other.path)]
+    shared = train.folders.keys() & other.folders.keys()
+    pairs += [(train.folders[name].path, other.folders[name].path) for name in sorted(shared)]
+    for one, two in pairs:
+        if os.path.exists(one) and os.path.exists(two) and os.path.samefile(one, two):
+            raise UserError(
+                f"{two} is the same folder as {one}, so that the network would be measured on what "
+                "it learnt; give other images for one of them, or take it away."
+            )
 
 
 def _check_same_classes(splits, known: Images, folder: str, images: Images):
@@ -266,10 +232,8 @@ def _named_alike(images: Images, known: Images) -> Images:
 
 def _by_class(folder: Folder, left_out: LeftOut) -> Images:
     """Lists the images below each class folder, in the order of the folders' names."""
-    while not folder.images and len(inside := _with_images(folder)) == 1 == len(folder.folders):
-        if not _holds_only_classes(inside[0]):
-            break
-        (folder,) = inside  # train/train/, as archives unpack to
+    folder = _around_classes(folder)
+    check_class_folders(folder, left_out)
     classes = {}
     for name, inside in folder.folders.items():
         images = inside.all_images()
@@ -283,14 +247,27 @@ def _by_class(folder: Folder, left_out: LeftOut) -> Images:
     return classes
 
 
+def _around_classes(folder: Folder) -> Folder:
+    """Goes into `train/train/`, as archives unpack to."""
+    while only := only_folder(folder):
+        folder = only
+    return folder
+
+
 def _leave_out_folder(folder: Folder, left_out: LeftOut):
     """Passes over a folder of something else; an empty one is taken for a class."""
     others = folder.all_others()
-    kinds = [kind for kind in others if kind]
+    locked = next((inside for inside in folder.all_folders() if inside.error), None)
+    if locked:
+        check_readable(locked)
+    kinds = [kind for kind in others if any(kind)]
     if others and not kinds:
         left_out.add("folder{s} without images", os.path.dirname(folder.path))
         return
-    but = f" but {others[kinds[0]]} in {kinds[0]}, to be converted" if kinds else ""
+    but = ""
+    if kinds:
+        count, (kind, _) = others[kinds[0]], kinds[0]
+        but = f" but {count} in {kind}, to be converted with `{convert_command(*kinds[0])}`"
     raise UserError(
         f"the class folder {folder.path} holds no image{but}; put some into it "
         f"({', '.join(SUFFIXES)}) or remove it."

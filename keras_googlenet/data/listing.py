@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from keras_googlenet.data.contents import LeftOut
+from keras_googlenet.data.contents import LeftOut, printable
 from keras_googlenet.data.kinds import (
     CONVERTIBLE,
     DECODED,
@@ -19,11 +19,16 @@ from keras_googlenet.data.kinds import (
 # What operating systems, editors and storage devices leave in folders, beside names with a dot.
 _SYSTEM_NAMES = {
     *("__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
-    *("$recycle.bin", "recycler", "system volume information", "lost+found", "icon\r", "cvs"),
+    *("$recycle.bin", "system volume information", "lost+found", "icon\r"),
     *("@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot", "picasa.ini"),
-    *("_vti_cnf", "network trash folder", "temporary items", "folder.jpg.tmp", "found.000"),
+    *("_vti_cnf", "network trash folder", "temporary items", "folder.jpg.tmp"),
 }
-_SYSTEM_ENDINGS = ("~", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".swp")
+# Catalogs of photo programs; macOS shows their folders as files.
+_CATALOGS = (
+    *(".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrcat", ".lrlibrary"),
+    *(".cocatalog",),
+)
+_FILE_ENDINGS = ("~", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".swp")
 # Files that nobody needs to open to know that they are no image.
 _NO_IMAGES = {
     *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm"),
@@ -35,6 +40,7 @@ _NO_IMAGES = {
 }
 OTHER_FILES = "file{s} of other kinds"
 HIDDEN = "hidden or system file{s} or folder{s}"
+PROGRAMS = "run director{ies} or program folder{s}"
 
 
 class Folder(NamedTuple):
@@ -44,21 +50,36 @@ class Folder(NamedTuple):
         path: Where it is.
         images: Images right inside, in the order of their names.
         folders: Name -> folder inside, in the order of their names.
-        others: Counts what else is right inside by kind: formats that must be converted, and "".
+        others: Counts what else is right inside by kind and suffix, for formats that must be
+            converted; by two empty strings for the rest.
+        error: Why it cannot be opened, if so.
     """
 
     path: str
     images: list[str]
     folders: dict[str, "Folder"]
     others: Counter
+    error: str = ""
 
     def all_images(self) -> list[str]:
         """Lists the images right inside, then those of one folder after another."""
         return [file for folder in self.all_folders() for file in folder.images]
 
     def all_others(self) -> Counter:
-        """Counts all that is no image, by kind."""
+        """Counts all that is no image, by kind and suffix."""
         return sum((folder.others for folder in self.all_folders()), Counter())
+
+    def to_convert(self) -> Counter:
+        """Counts the images that must be converted first, by kind and suffix."""
+        return Counter({kind: count for kind, count in self.all_others().items() if any(kind)})
+
+    def with_images(self) -> list["Folder"]:
+        """Lists the folders right inside that hold images, at whatever depth."""
+        return [inside for inside in self.folders.values() if inside.holds_images()]
+
+    def name(self) -> str:
+        """Returns its name without those of the folders around."""
+        return os.path.basename(self.path)
 
     def holds_images(self) -> bool:
         """Says whether there is an image right inside or below."""
@@ -92,9 +113,13 @@ def _scan(path: str, left_out: LeftOut, wanted: tuple[str, ...], around: tuple) 
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
         left_out.add(f"folder{{s}} that cannot be opened ({error.strerror})", path)
+        return here._replace(error=error.strerror)
+    if len(around) > 1 and _is_program({entry.name for entry in entries}, path):
+        left_out.add(PROGRAMS, path)
+        here.others["", ""] += 1
         return here
     for entry in entries:
-        problem = HIDDEN if is_system(entry.name) else _problem(entry, around)
+        problem = _problem(entry, around)
         if problem:
             left_out.add(problem, path)
         elif entry.is_dir():
@@ -104,12 +129,13 @@ def _scan(path: str, left_out: LeftOut, wanted: tuple[str, ...], around: tuple) 
             if kind in wanted:
                 here.images.append(entry.path)
             else:
-                here.others[kind or ""] += 1
-                left_out.add(_reason(kind), path)
+                suffix = os.path.splitext(entry.name)[1].lower()
+                here.others[(kind, suffix) if kind else ("", "")] += 1
+                left_out.add(_reason(kind, suffix), path)
     return here
 
 
-def is_system(name: str) -> bool:
+def is_system(name: str, is_folder: bool = False) -> bool:
     """Whether a file or folder is hidden, or one that an operating system or editor made.
 
     Example:
@@ -117,7 +143,15 @@ def is_system(name: str) -> bool:
     ['cat.jpg']
     """
     lower = name.lower()
-    return name.startswith((".", "~$")) or lower in _SYSTEM_NAMES or lower.endswith(_SYSTEM_ENDINGS)
+    endings = _CATALOGS if is_folder else _CATALOGS + _FILE_ENDINGS
+    return name.startswith((".", "~$")) or lower in _SYSTEM_NAMES or lower.endswith(endings)
+
+
+def _is_program(names: set[str], path: str) -> bool:
+    """Whether a folder is a run directory of this project, or one of programs and their icons."""
+    if {"recipe.json", "checkpoints"} <= names or os.path.basename(path) == "node_modules":
+        return True
+    return not names.isdisjoint({"pyvenv.cfg", "conda-meta"})
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -141,17 +175,26 @@ def _kind(entry: os.DirEntry) -> str | None:
         return None
 
 
-def _reason(kind: str | None) -> str:
-    return f"{kind} image{{s}} (convert with `{convert_command(kind)}`)" if kind else OTHER_FILES
+def _reason(kind: str | None, suffix: str) -> str:
+    if not kind:
+        return OTHER_FILES
+    return f"{kind} image{{s}} (convert with `{convert_command(kind, suffix)}`)"
 
 
 def _problem(entry: os.DirEntry, around: tuple) -> str | None:
     """Says why something can neither be read nor gone into; asks the disk about links only."""
+    name = entry.name
+    if name.startswith("."):
+        return HIDDEN
     try:
         if not entry.is_dir():
+            if is_system(name):
+                return HIDDEN
             if entry.is_file():
                 return None
             return "broken link{s}" if entry.is_symlink() else "device{s} or pipe{s}"
+        if is_system(name, is_folder=True):
+            return f"system folder{{s}} {printable(name)}/"
         around_itself = entry.is_symlink() and _identity(entry.path) in around
         return "link{s} to a folder around" if around_itself else None
     except OSError as error:

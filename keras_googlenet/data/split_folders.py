@@ -1,0 +1,263 @@
+"""Which folders of a tree are the splits of a data set."""
+
+import os
+from pathlib import Path
+
+from keras_googlenet.data.contents import LeftOut
+from keras_googlenet.data.kinds import convert_command
+from keras_googlenet.data.listing import Folder
+from keras_googlenet.data.split_names import (
+    loose,
+    names_no_class,
+    split_named,
+    splits_by_common_words,
+)
+from keras_googlenet.errors import UserError
+
+OUTSIDE = "image{s} (outside of the splits)"
+IN_NO_SPLIT = "image{s} (in no split)"
+SECOND = "image{s} (a second folder of this split)"
+_NAMED = 3  # folders that an error names
+
+
+def find_split_folders(tree: Folder, left_out: LeftOut) -> tuple[Folder, dict[str, Folder]]:
+    """Finds the folders of the splits, or says that there are none.
+
+    Args:
+        tree: All that there is.
+        left_out: Is told what lies beside the splits.
+
+    Returns:
+        The folder that holds them, and "train", "validation" and "test" as far as they are there;
+        none where it holds the class folders themselves.
+
+    Raises:
+        UserError: If it holds several data sets, or splits without class folders.
+    """
+    while only := _only_folder_around(tree, beside_images=True):
+        if tree.images:
+            left_out.add("image{s} (outside of the class folders)", tree.path, len(tree.images))
+        tree = only
+    named = _named_splits(tree)
+    inside = tree.with_images()
+    if not _is_structured(named.get("train")):
+        if len(inside) > 1 and any(map(_holds_data_set, inside)):
+            return tree, _splits_of_classes(tree, left_out)
+        if not _are_splits(tree, named):
+            return tree, {}
+    _refuse_unusable_splits(tree, named)
+    splits = _one_of_each(named)
+    for split in splits.values():
+        if _holds_data_set(split, wrapped=False):
+            raise _several(tree, [split])
+    _leave_out_others(tree, named, splits, left_out)
+    return tree, splits
+
+
+def only_folder(tree: Folder) -> Folder | None:
+    """Returns the folder inside if it is the only one that can hold classes, as archives unpack."""
+    inside = tree.with_images()
+    if tree.images or len(inside) != 1 or any(map(_might_hold_images, tree.folders.values())):
+        return None
+    classes = inside[0].with_images()
+    return inside[0] if len(classes) > 1 or classes and not inside[0].images else None
+
+
+def without_classes(tree: Folder, folders: list[Folder]) -> UserError:
+    """Returns what to say of splits that hold images and no class folders."""
+    return UserError(
+        f"{tree.path} has {_listed(folders)} with images but without class folders; put the images "
+        "of each class into a folder of its name there."
+    )
+
+
+def check_readable(folder: Folder):
+    """Raises UserError if nothing in a folder can be read, but something might be."""
+    if folder.holds_images():
+        return
+    for inside in folder.all_folders():
+        if inside.error:
+            raise UserError(
+                f"{inside.path} cannot be opened ({inside.error}); give yourself the right to read "
+                "it, or take it away."
+            )
+    kinds = folder.to_convert()
+    if kinds:
+        counts = (
+            f"{count:,} {kind} image{'s' * (count > 1)}" for (kind, _), count in kinds.items()
+        )
+        commands = dict.fromkeys(f"`{convert_command(*kind)}`" for kind in kinds)
+        raise UserError(
+            f"{folder.path} holds no image that can be read, but {' and '.join(counts)}; convert "
+            f"with {' and '.join(commands)}."
+        )
+
+
+def _only_folder_around(tree: Folder, beside_images: bool = False) -> Folder | None:
+    """Returns the only folder of one that holds no splits."""
+    if _named_splits(tree):
+        return None
+    only = only_folder(tree._replace(images=[]) if beside_images else tree)
+    return None if only and tree.images and len(only.with_images()) < 2 else only
+
+
+def _might_hold_images(folder: Folder) -> bool:
+    """Whether there are none, but might be."""
+    return not folder.holds_images() and bool(folder.error or folder.to_convert())
+
+
+def _kinds(tree: Folder) -> dict[str, str]:
+    """Tells the splits among the folders inside by name; those for certain come first."""
+    names = [
+        name
+        for name, folder in tree.folders.items()
+        if folder.holds_images() or _might_hold_images(folder)
+    ]
+    certain = {name: kind for name in names if (kind := split_named(name))}
+    return certain | splits_by_common_words([name for name in names if name not in certain])
+
+
+def _named_splits(tree: Folder) -> dict[str, list[Folder]]:
+    """Finds the folders with names of splits; of several for one, the likeliest comes first."""
+    kinds = {name: kind for name, kind in _kinds(tree).items() if tree.folders[name].holds_images()}
+
+    def rank(name: str):
+        structured = _is_structured([tree.folders[name]])
+        return not structured, split_named(name) is None, len(name), name
+
+    named = {}
+    for name in sorted(kinds, key=rank):
+        named.setdefault(kinds[name], []).append(tree.folders[name])
+    return {kind: named[kind] for kind in ("train", "validation", "test") if kind in named}
+
+
+def _is_structured(folders: list[Folder] | None) -> bool:
+    """Whether the likeliest folder of a split holds class folders."""
+    return bool(folders and folders[0].with_images())
+
+
+def _holds_data_set(folder: Folder, wrapped: bool = True) -> bool:
+    """Whether there are splits in a folder, `train` among them."""
+    while wrapped and (only := _only_folder_around(folder)):
+        folder = only
+    named = _named_splits(folder)
+    if "train" not in named:
+        return False
+    alone = len(folder.with_images()) == len(named["train"])
+    if not wrapped:  # `train/train/` is an archive that was unpacked twice
+        return len(named) > 1
+    return _is_structured(named["train"]) or len(named) > 1 or alone
+
+
+def _are_splits(tree: Folder, named: dict[str, list[Folder]]) -> bool:
+    """Whether folders with names of splits, without a `train` that holds classes, are splits."""
+    taken = [folder for folders in named.values() for folder in folders]
+    others = [folder for folder in tree.with_images() if folder not in taken]
+    structured = [kind for kind, folders in named.items() if _is_structured(folders)]
+    if structured:
+        # A class may be called `test`, with folders inside as the others have.
+        return len(taken) > 1 or len(others) < 2 or not all(_is_structured([o]) for o in others)
+    if taken and not others or "train" in named and len(named) > 1:
+        raise without_classes(tree, sorted(taken, key=lambda folder: len(folder.path)))
+    return False
+
+
+def _refuse_unusable_splits(tree: Folder, named: dict[str, list[Folder]]):
+    """Raises UserError for splits of which nothing can be read, unless they are not needed."""
+    for name, kind in _kinds(tree).items():
+        folder = tree.folders[name]
+        is_needed = kind != "test" or folder.error or folder.folders and "validation" not in named
+        if kind not in named and is_needed:
+            check_readable(folder)
+
+
+def _one_of_each(named: dict[str, list[Folder]]) -> dict[str, Folder]:
+    """Takes the likeliest folder of each split, or all of them if each has classes of its own."""
+    splits = {}
+    for kind, folders in named.items():
+        train = splits.get("train")
+        known = {loose(name) for name in train.folders} if train else None
+        splits[kind] = _merged(folders) if _are_parts(folders, known) else folders[0]
+    return splits
+
+
+def _are_parts(folders: list[Folder], known: set[str] | None) -> bool:
+    if len(folders) < 2 or not all(_is_structured([folder]) for folder in folders):
+        return False
+    names = [inside.name() for folder in folders for inside in folder.with_images()]
+    classes = set(map(loose, names))
+    return (
+        len(classes) == len(names)
+        and (known is None or classes <= known)
+        and all(split_named(folder.name()) for folder in folders)
+        and not any(map(names_no_class, names))
+    )
+
+
+def _merged(folders: list[Folder]) -> Folder:
+    folders = sorted(folders, key=Folder.name)
+    names = [folder.name() for folder in folders]
+    start = os.path.commonprefix(names)
+    place = f"{start}*" if start else f"{{{','.join(names)}}}"
+    path = os.path.join(os.path.dirname(folders[0].path), place)
+    images = [file for folder in folders for file in folder.images]
+    inside = {name: each for folder in folders for name, each in folder.folders.items()}
+    return Folder(path, images, inside, folders[0].others)
+
+
+def _leave_out_others(tree: Folder, named, splits: dict[str, Folder], left_out: LeftOut):
+    """Counts the images that lie beside the folders of the splits."""
+    if tree.images:
+        left_out.add(OUTSIDE, tree.path, len(tree.images))
+    taken = [file for split in splits.values() for file in split.all_images()]
+    taken = set(taken)
+    second = [folder for folders in named.values() for folder in folders]
+    for folder in tree.with_images():
+        images = folder.all_images()
+        if images[0] not in taken:
+            left_out.add(SECOND if folder in second else IN_NO_SPLIT, folder.path, len(images))
+
+
+def _splits_of_classes(tree: Folder, left_out: LeftOut) -> dict[str, Folder]:
+    """Turns class folders with the splits inside into splits with the class folders inside."""
+    classes = {}
+    for name, folder in tree.folders.items():
+        if folder.holds_images():
+            while only := _only_folder_around(folder):
+                folder = only
+            classes[name] = folder, _named_splits(folder)
+    if not all(_is_class_of_splits(*each) for each in classes.values()):
+        raise _several(tree, [inside for inside in tree.with_images() if _holds_data_set(inside)])
+    splits = {}
+    for name, (folder, named) in classes.items():
+        for kind, (inside, *_) in named.items():
+            place = os.path.join(tree.path, "*", inside.name())
+            around = splits.setdefault(kind, Folder(place, [], {}, tree.others))
+            around.folders[name] = inside
+        _leave_out_others(folder, named, {kind: each[0] for kind, each in named.items()}, left_out)
+    if tree.images:
+        left_out.add(OUTSIDE, tree.path, len(tree.images))
+    return splits
+
+
+def _is_class_of_splits(folder: Folder, named: dict[str, list[Folder]]) -> bool:
+    """Whether a folder holds splits with the images of one class right inside."""
+    taken = [inside for folders in named.values() for inside in folders]
+    alone = len(taken) == len(folder.with_images())
+    return bool(taken) and (alone or len(named) > 1) and not any(x.with_images() for x in taken)
+
+
+def _several(tree: Folder, sets: list[Folder]) -> UserError:
+    if len(sets) > 1:
+        return UserError(
+            f"{tree.path} holds several data sets ({_listed(sets)}); give one of them as --dataset."
+        )
+    return UserError(
+        f"{tree.path} holds a data set with splits of its own in {_listed(sets)} beside other "
+        f"images; give {sets[0].path} as --dataset."
+    )
+
+
+def _listed(folders: list[Folder]) -> str:
+    names = [f"{Path(folder.path).name}/" for folder in folders]
+    return ", ".join(names[:_NAMED] + ["…"] * (len(names) > _NAMED))
