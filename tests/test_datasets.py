@@ -71,7 +71,12 @@ def test_any_data_set_of_tfds(name, tmp_path):
     assert len(shades) == 4 and all(shade // 10 % 10 == label for shade, label in shades)
     assert sorted([*learnt, *labels]) == sorted(number % 10 for number in range(16))
     source = f"{name.partition(':')[0]}/1.2.0 train[75%:]"
-    assert opened.contents.as_json()["validation"] == {"source": source, "images": 4, "classes": 10}
+    assert opened.contents.as_json()["validation"] == {
+        "source": source,
+        "images": 4,
+        "classes": 10,
+        "names": [],
+    }
     assert "12 images of 10 classes in" in str(opened.contents)
 
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from keras_googlenet.data import datasets, folders, listing
-from keras_googlenet.data.contents import LeftOut
+from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.split_names import names_no_class, split_named
 from keras_googlenet.errors import UserError
 
 JPEG = b"\xff\xd8\xff\xe0"
@@ -151,8 +152,26 @@ def test_of_two_folders_for_a_split_the_plainer_one_counts(tmp_path):
     assert learnt == {"ant": ["train/ant/1.jpg"]} and measured == {"ant": ["val/ant/2.jpg"]}
     assert left_out == {
         "images (a second folder of this split)": (2, "train_small", "val_images"),
-        "images (val/ is measured on)": (1, "test"),
+        "images (without class folders)": (1, "test"),
     }
+
+
+def test_splits_with_the_same_other_words_go_together(tmp_path):
+    names = "ros_train/x/1.jpg ros_test/x/2.jpg tul_train/x/3.jpg tul_val/x/4.jpg tul_test/x/5.jpg"
+    learnt, measured, _ = found(tmp_path, names)
+    assert learnt == {"x": ["ros_train/x/1.jpg"]} and measured == {"x": ["ros_test/x/2.jpg"]}
+
+
+def test_long_names_are_told_in_time():
+    for word in ("dataset", "imagesets", "datensatz", "sampled", "masklabels"):
+        assert split_named(word * 30 + "q") is None and not names_no_class(word * 30 + "q")
+
+
+def test_of_two_validation_folders_the_one_with_the_classes_counts(tmp_path):
+    names = "train/ant/1.jpg train/bee/2.jpg validation/bee/3.jpg eval/plots/4.jpg"
+    _, measured, left_out = found(tmp_path, names)
+    assert measured == {"bee": ["validation/bee/3.jpg"]}
+    assert left_out == {"images (a second folder of this split)": (1, "eval")}
 
 
 NO_DATA_SET = {
@@ -456,9 +475,10 @@ def test_the_line_and_its_json(tmp_path):
     contents = datasets.open_dataset(str(tmp_path)).contents
     line = str(contents)
     assert line.startswith(
-        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ to learn from, 1 "
-        "image of 1 class (ant) in valid/ to measure on; left out: 1 file of other kinds in the "
-        "data set's folder; 1 image (without class folders) in test/; 3 of 7 sampled images ask to be turned"
+        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ to learn from, "
+        "1 image of 1 class (ant) in valid/ to measure on; left out: "
+        "1 file of other kinds in the data set's folder; 1 image (without class folders) in test/; "
+        "3 of 7 sampled images ask to be turned"
     )
     assert "\n" not in line
     assert json.loads(json.dumps(contents.as_json())) == {
@@ -471,6 +491,22 @@ def test_the_line_and_its_json(tmp_path):
         ],
         "exif_turned": {"images": 3, "of_sampled": 7},
     }
+
+
+def test_the_line_names_a_prepared_set_whole_and_few_classes_only(tmp_path):
+    line = str(Contents("greys/1.0.0", None, Half("test", 2, 1), LeftOut("greys")))
+    assert line == "data: greys/1.0.0: 2 images of 1 class in test to measure on"
+    tree(tmp_path, " ".join(f"{number}/1.jpg" for number in range(9)))
+    _, half = folders.find_splits(tmp_path, 0, 0).halves
+    assert half.as_json()["names"] == [] and "9 classes in its" in str(half)
+
+
+def test_an_only_folder_is_gone_into_also_beside_a_cover(tmp_path):
+    _, classes, left_out = found(
+        tmp_path, "cover.jpg archive/pets/cat/1.jpg archive/pets/dog/2.jpg"
+    )
+    assert list(classes) == ["cat", "dog"]
+    assert left_out == {"images (outside of the class folders)": (1, ".")}
 
 
 def test_list_images(tmp_path):

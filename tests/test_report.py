@@ -49,7 +49,12 @@ def test_the_table_is_printed(finished_run, run_script):
 def test_json_has_the_contract_and_the_table(reported):
     result = json.loads(reported[1].out)
     rows, found = result.pop("table"), result.pop("data")
-    assert found["validation"] == {"source": "val/", "images": 9, "classes": 3}
+    assert found["validation"] == {
+        "source": "val/",
+        "images": 9,
+        "classes": 3,
+        "names": list(CLASSES),
+    }
     assert set(result) == {"examples"} | {
         f"{head}_{key}" for head in ("main", "aux1", "aux2") for key in ("accuracy", "top5", "loss")
     }

@@ -6,7 +6,7 @@ from collections import Counter
 
 from keras_googlenet.data.contents import LeftOut
 from keras_googlenet.data.listing import Folder
-from keras_googlenet.data.split_folders import only_folder
+from keras_googlenet.data.split_folders import only_folders
 from keras_googlenet.data.split_names import loose
 from keras_googlenet.errors import UserError
 
@@ -55,8 +55,7 @@ def _refuse_same_folders(classes: list[Folder]):
     """Refuses `color/rose/ color/tulip/ gray/rose/ gray/tulip/`: which of both are the classes?"""
     holders = {}  # loose name of an inner folder -> the folders that hold one
     for number, each in enumerate(classes):
-        while only := only_folder(each):
-            each = only
+        each = only_folders(each)
         inside = {loose(inner.name()): inner.name() for inner in each.with_images()}
         if each.images or len(inside) < 2:
             continue

@@ -15,7 +15,7 @@ from keras_googlenet.data.listing import Folder, scan
 from keras_googlenet.data.split_folders import (
     check_readable,
     find_split_folders,
-    only_folder,
+    only_folders,
     without_classes,
 )
 from keras_googlenet.data.split_names import names_images_or_masks, names_no_class
@@ -108,13 +108,10 @@ def find_splits(root: Path, validation_split: float, seed: int) -> Found:
         UserError: If a folder or class is empty, also after the split, or validation has classes
             that training lacks.
     """
+    if not os.path.exists(root):
+        raise UserError(f"there is no folder {root}.")
     if not os.path.isdir(root):
-        is_file = os.path.exists(root)
-        raise UserError(
-            f"{root} is a file, no folder; give the folder of the images."
-            if is_file
-            else f"there is no folder {root}."
-        )
+        raise UserError(f"{root} is a file, no folder; give the folder of the images.")
     left_out = LeftOut(str(root))
     tree = scan(str(root), left_out)
     check_readable(tree)
@@ -131,9 +128,8 @@ def find_splits(root: Path, validation_split: float, seed: int) -> Found:
     images = known or _by_class(whole, left_out)
     if not images:
         raise UserError(f"{whole.path} holds no class folders; give one folder of images a class.")
-    half = _half(whole, images, root)
     if not validation_split:
-        return Found(None, images, (None, half), left_out)
+        return Found(None, images, (None, _half(whole, images, root)), left_out)
     if not _tells_classes(images):
         raise without_classes(tree, tree.with_images())
     train, validation = split_by_hash(images, validation_split, seed)
@@ -162,7 +158,7 @@ def _half(folder: Folder | None, images: Images | None, root: Path, note: str = 
 
 def _count_deep(folder: Folder, images: Images) -> int:
     """Counts the images that do not lie right inside of a class folder."""
-    classes = _around_classes(folder).folders.values()
+    classes = only_folders(folder).folders.values()
     deep = {file for each in classes for file in each.all_images()[len(each.images) :]}
     return sum(file in deep for files in images.values() for file in files) if deep else 0
 
@@ -174,7 +170,7 @@ def _choose_validation(splits, known: Images, left_out: LeftOut) -> tuple[str | 
         if name not in splits:
             continue
         folder = splits[name].path
-        if chosen is not None:
+        if chosen is not None and splits[name].with_images():
             reason = f"image{{s}} ({Path(splits[chosen].path).name}/ is measured on)"
             left_out.add(reason, folder, len(splits[name].all_images()))
             continue
@@ -196,7 +192,7 @@ def _refuse_same_images(splits: dict[str, Folder], measured: str):
     """Refuses to measure on the folders that are learnt from, which links can hide."""
     if "train" not in splits:
         return
-    train, other = (_around_classes(splits[name]) for name in ("train", measured))
+    train, other = (only_folders(splits[name]) for name in ("train", measured))
     pairs = [(splits["train"].path, splits[measured].path), (train.path, other.path)]
     shared = train.folders.keys() & other.folders.keys()
     pairs += [(train.folders[name].path, other.folders[name].path) for name in sorted(shared)]
@@ -232,7 +228,7 @@ def _named_alike(images: Images, known: Images) -> Images:
 
 def _by_class(folder: Folder, left_out: LeftOut) -> Images:
     """Lists the images below each class folder, in the order of the folders' names."""
-    folder = _around_classes(folder)
+    folder = only_folders(folder)
     check_class_folders(folder, left_out)
     classes = {}
     for name, inside in folder.folders.items():
@@ -245,13 +241,6 @@ def _by_class(folder: Folder, left_out: LeftOut) -> Images:
     if folder.images and classes:
         left_out.add("image{s} (outside of the class folders)", folder.path, len(folder.images))
     return classes
-
-
-def _around_classes(folder: Folder) -> Folder:
-    """Goes into `train/train/`, as archives unpack to."""
-    while only := only_folder(folder):
-        folder = only
-    return folder
 
 
 def _leave_out_folder(folder: Folder, left_out: LeftOut):

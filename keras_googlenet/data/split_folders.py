@@ -63,6 +63,13 @@ def only_folder(tree: Folder) -> Folder | None:
     return inside[0] if len(classes) > 1 or classes and not inside[0].images else None
 
 
+def only_folders(tree: Folder) -> Folder:
+    """Goes into folders that are the only one, `train/train/`, as archives unpack to."""
+    while only := only_folder(tree):
+        tree = only
+    return tree
+
+
 def without_classes(tree: Folder, folders: list[Folder]) -> UserError:
     """Returns what to say of splits that hold images and no class folders."""
     return UserError(
@@ -98,7 +105,9 @@ def _only_folder_around(tree: Folder, beside_images: bool = False) -> Folder | N
     if _named_splits(tree):
         return None
     only = only_folder(tree._replace(images=[]) if beside_images else tree)
-    return None if only and tree.images and len(only.with_images()) < 2 else only
+    if only and tree.images and len(only_folders(only).with_images()) < 2:
+        return None  # a class, with an image beside it
+    return only
 
 
 def _might_hold_images(folder: Folder) -> bool:
@@ -128,7 +137,16 @@ def _named_splits(tree: Folder) -> dict[str, list[Folder]]:
     named = {}
     for name in sorted(kinds, key=rank):
         named.setdefault(kinds[name], []).append(tree.folders[name])
-    return {kind: named[kind] for kind in ("train", "validation", "test") if kind in named}
+    if "train" in named:  # `roses_val` does not go with `daisies_train`
+        train = named["train"][0].name()
+        for kind, folders in named.items():
+            named[kind] = [each for each in folders if _go_together(train, each.name())]
+    return {kind: named[kind] for kind in ("train", "validation", "test") if named.get(kind)}
+
+
+def _go_together(train: str, other: str) -> bool:
+    names = [train, other]
+    return train == other or all(map(split_named, names)) or bool(splits_by_common_words(names))
 
 
 def _is_structured(folders: list[Folder] | None) -> bool:
@@ -176,9 +194,15 @@ def _one_of_each(named: dict[str, list[Folder]]) -> dict[str, Folder]:
     splits = {}
     for kind, folders in named.items():
         train = splits.get("train")
-        known = {loose(name) for name in train.folders} if train else None
+        known = {loose(name) for name in only_folders(train).folders} if train else None
+        if known:  # of `eval/` and `validation/`, the one with classes that are learnt
+            folders = sorted(folders, key=lambda each: _classes_of(each).isdisjoint(known))
         splits[kind] = _merged(folders) if _are_parts(folders, known) else folders[0]
     return splits
+
+
+def _classes_of(folder: Folder) -> set[str]:
+    return {loose(inside.name()) for inside in only_folders(folder).with_images()}
 
 
 def _are_parts(folders: list[Folder], known: set[str] | None) -> bool:
@@ -209,13 +233,12 @@ def _leave_out_others(tree: Folder, named, splits: dict[str, Folder], left_out: 
     """Counts the images that lie beside the folders of the splits."""
     if tree.images:
         left_out.add(OUTSIDE, tree.path, len(tree.images))
-    taken = [file for split in splits.values() for file in split.all_images()]
-    taken = set(taken)
+    taken = {id(folder) for split in splits.values() for folder in split.all_folders()}
     second = [folder for folders in named.values() for folder in folders]
     for folder in tree.with_images():
-        images = folder.all_images()
-        if images[0] not in taken:
-            left_out.add(SECOND if folder in second else IN_NO_SPLIT, folder.path, len(images))
+        if not any(id(inside) in taken for inside in folder.all_folders()):
+            reason = SECOND if folder in second else IN_NO_SPLIT
+            left_out.add(reason, folder.path, len(folder.all_images()))
 
 
 def _splits_of_classes(tree: Folder, left_out: LeftOut) -> dict[str, Folder]:

@@ -18,15 +18,17 @@ _SPLIT_WORDS = {
     "测试|測試|テスト|시험|테스트|اختبار",
 }
 _NO_CLASS = "imag(e|es|en)|imgs?|pictures?|pics?|photos?|frames|jpe?g|png"
-_FILLERS = (  # what may stand around them
+# What may stand around them. None is made of others: a regular expression would try both ways at
+# each place of a long name.
+_FILLERS = (
     f"{_NO_CLASS}|"
-    "the|my|all|data|datas?ets?|sets?|folders?|dir|splits?|subset|partition|parts?|files|"
+    "the|my|all|data|sets?|folders?|dir|splits?|subset|partition|parts?|files|"
     "samples?|new|final|orig|original|resized|cropped|clean|raw|full|small|mini|tiny|seg|cls|"
     "clsloc|classification|ilsvrc|rgb|x|v|seen|unseen|"
-    "daten|datensatz|satz|bilder|menge|de|datos|dados|dane|donnees|données|conjunto|imagenes|"
+    "daten|satz|bilder|menge|de|datos|dados|dane|donnees|données|conjunto|imagenes|"
     "imágenes|imagens|immagini|zbiór|zbior|zdjęcia|obrazy|veri(si|leri)?|seti|kümesi|gambar|"
     "citra|ảnh|dữ ?liệu|данные|выборка|набор|изображения|"
-    "集|组|数据集?|數據集?|图片|图像|圖片|データ|セット|用|画像|데이터|세트|셋|용|이미지"
+    "集|组|数据|數據|图片|图像|圖片|データ|セット|用|画像|데이터|세트|셋|용|이미지"
 )
 # Beside the images of a segmentation or detection, or where nobody knows the classes.
 _BESIDE_IMAGES = "masks?|labels?|annotations?|segmentations?|groundtruth|unknown|unlabell?ed|none"
