@@ -46,7 +46,7 @@ def test_every_orientation_is_turned_as_pillow_does(suffix, orientation, tmp_pat
     image = image_files.read_upright(path, turned).numpy()
     np.testing.assert_array_equal(image, expected)
     assert image.shape[:2] == ((36, 54) if orientation < 5 else (54, 36))
-    assert image_files.orientation_of(path) == orientation
+    assert photographs.orientation_of(path) == orientation
     assert turned == ({path: orientation} if orientation > 1 else {})
 
 
@@ -79,7 +79,7 @@ def test_broken_exif_fails_no_picture(name, kind, tmp_path):
     path.write_bytes(content_of(kind, exif=BROKEN[name]))
     expected = preprocessing.decode(tf.constant(path.read_bytes()))
     np.testing.assert_array_equal(image_files.read_upright(path, turned), expected)
-    assert image_files.orientation_of(path) == 1 and turned == {}
+    assert photographs.orientation_of(path) == 1 and turned == {}
     assert photographs.upright_bytes(path, turned) == path.read_bytes()
 
 
@@ -99,10 +99,10 @@ def test_the_orientation_is_read_without_decoding(tmp_path, monkeypatch):
     paths = [save(tmp_path / f"a.{suffix}", orientation=6) for suffix in ("jpg", "png", "tif")]
     paths.append(save(tmp_path / "plain.png"))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("decoded"))
-    assert [image_files.orientation_of(path) for path in paths] == [6, 6, 6, 1]
+    assert [photographs.orientation_of(path) for path in paths] == [6, 6, 6, 1]
     (tmp_path / "text.jpg").write_text("no image")
     for name in ("text.jpg", "missing.jpg", "."):
-        assert image_files.orientation_of(tmp_path / name) == 1
+        assert photographs.orientation_of(tmp_path / name) == 1
 
 
 def test_what_was_turned_is_said_in_one_line():

@@ -69,15 +69,15 @@ def test_an_epoch_shows_each_example_once_and_is_shuffled(dataset):
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch(dataset):
-    def order(seed, epoch):
+    def numbers(seed, epoch):
         steps = range(3 * epoch, 3 * epoch + 3)
         places = [place for step in steps for place in order.Order(24, 8, seed).of_step(step)]
         assert {found for found, _ in places} == {epoch}
         return [number for _, number in places]
 
-    orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    orders = [numbers(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
     assert all(sorted(found) == list(range(24)) for found in orders)
-    assert len(set(map(tuple, orders))) == 4 and orders[0] == order(0, 0)
+    assert len(set(map(tuple, orders))) == 4 and orders[0] == numbers(0, 0)
 
 
 @pytest.mark.parametrize(("size", "seed"), [(10, 0), (100, 3)])

@@ -202,8 +202,8 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
     for count in (1, 2, 4):
         share = sum(cost(8, worker=order.Worker(index, count)) for index in range(count))
         assert share == pytest.approx(whole, rel=0.05)
-    for step in (9, 12, 15):
-        assert 0.5 < cost(1, step) / (whole / 8) < 2
+    for step in (9, 12, 15):  # a busy machine may read on while this process waits for its turn
+        assert 0.5 < min(cost(1, step) for _ in range(3)) / (whole / 8) < 2
 
 
 def test_a_damaged_record_of_array_record_costs_no_other(tmp_path):

@@ -49,7 +49,8 @@ def test_train_fills_the_run_directory(finished_run):
     found = read_json(workdir / "data.json")
     assert found.items() >= metrics["data"].items()
     counts = [(found[half]["images"], found[half]["classes"]) for half in ("train", "validation")]
-    assert counts == [(24, 3), (9, 3)] and "24 images of 3 classes in train/" in outcome.err
+    assert counts == [(24, 3), (9, 3)]
+    assert "24 images of 3 classes (cross, ring, star) in train/" in outcome.err
     kept = rows[metrics["kept_epoch"] - 1]
     assert float(kept["val_main_accuracy"]) == metrics["val_main_accuracy"]
     assert metrics["val_main_accuracy"] == max(float(row["val_main_accuracy"]) for row in rows)

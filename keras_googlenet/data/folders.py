@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keras_googlenet.data.class_folders import check_class_folders
 from keras_googlenet.data.contents import MOST_NAMES, Half, LeftOut, printable
-from keras_googlenet.data.held_out import split_by_hash
+from keras_googlenet.data.held_out import Images, split_by_hash
 from keras_googlenet.data.kinds import SUFFIXES, convert_command
 from keras_googlenet.data.listing import Folder, scan
 from keras_googlenet.data.split_folders import (
@@ -22,8 +22,6 @@ from keras_googlenet.data.split_names import names_images_or_masks, names_no_cla
 from keras_googlenet.data.tfds_folders import made_by_tfds
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import one_line
-
-Images = dict[str, list[str]]  # class name -> files
 
 
 class Found(NamedTuple):
