@@ -1,10 +1,12 @@
 """Data sets by name: the real ImageNet builder on small archives, and drawn ones."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import test_records
 from conftest import read_json
 
 from keras_googlenet.data import datasets, folders, order, pipeline
@@ -78,6 +80,20 @@ def test_any_data_set_of_tfds(name, tmp_path):
         "names": [],
     }
     assert "12 images of 10 classes in" in str(opened.contents)
+
+
+def test_names_of_classes_that_tensorflow_datasets_cannot_read(tmp_path):
+    builder = test_records.prepare(tmp_path)
+    file = Path(builder.data_dir) / "label.labels.txt"
+    assert datasets.open_dataset(str(builder.data_dir)).labels == ["even", "odd"]
+    file.write_bytes("pair\nimpair é\n".encode("latin-1"))
+    opened = datasets.open_dataset(str(builder.data_dir))
+    assert opened.labels == ["pair", "impair é"] and "2 classes (pair, impair é)" in str(
+        opened.contents
+    )
+    file.write_text("even\n")
+    with pytest.raises(UserError, match="names 1 classes, but the data set has"):
+        datasets.open_dataset(str(builder.data_dir))
 
 
 @pytest.mark.parametrize(("share", "empty"), [(0.001, "train.100%:."), (0.999, "train.:0%.")])

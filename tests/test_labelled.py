@@ -204,6 +204,7 @@ def test_numbers_tell_classes_of_one_name_apart(tmp_path):
         ('a.jpg,"tabby, tiger cat"', "a.jpg", "tabby, tiger cat"),
         ("a,b.jpg;tabby cat", "a,b.jpg", "tabby cat"),
         ("a.jpg|3", "a.jpg", "3"),
+        ("a.jpg ; tabby cat", "a.jpg", "tabby cat"),
         ("./a.jpg 3", "a.jpg", "3"),
         ("a.JPG 3", "a.jpg", "3"),
         ("a.jpeg 3", "a.JPG", "3"),

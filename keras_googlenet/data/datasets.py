@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data import folders, prepared, records
-from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.contents import MOST_NAMES, Contents, Half, LeftOut
 from keras_googlenet.data.photographs import orientation_of
 from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds
 
@@ -111,9 +111,14 @@ def open_dataset(
     training, validation = prepared.choose_splits(builder, validation_split)
     train = _prepared_split(builder, training) if training else None
     held = _prepared_split(builder, validation)
-    labels = list(builder.info.features["label"].names)
-    halves = [split and Half(split.source, split.size, len(labels)) for split in (train, held)]
-    contents = Contents(builder.info.full_name, *halves, LeftOut(name))
+    labels, left_out = prepared.class_names(builder), LeftOut(name)
+    names = labels if len(labels) <= MOST_NAMES else []
+    halves = [s and Half(s.source, s.size, len(labels), names) for s in (train, held)]
+    for split, info in builder.info.splits.items():
+        if split not in {used and used.partition("[")[0] for used in (training, validation)}:
+            reason = "image{s} (in a split that is not used)"
+            left_out.add(reason, os.path.join(name, split), info.num_examples)
+    contents = Contents(builder.info.full_name, *halves, left_out)
     return ImageDataset(labels, train, held, contents)
 
 

@@ -8,6 +8,7 @@ are kept too, and compared with where it matters. Of a prepared data set its spl
 import hashlib
 import json
 import os
+import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -130,7 +131,7 @@ def read(folder: Path) -> Halves | None:
     try:
         with np.load(folder / HALVES_FILE) as found:
             return Halves(*(found[name] for name in Halves._fields))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 

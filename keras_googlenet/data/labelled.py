@@ -203,7 +203,8 @@ def _split_line(line: str, known: set[str]) -> tuple[str, str] | None:
     blanks = [place for place, letter in enumerate(line) if letter == " "]
     marks = [place for place, letter in enumerate(line) if letter in ",;|"]
     for place in (*tabs, *reversed(blanks), *reversed(marks)):
-        name, label = _unquoted(line[:place]), _unquoted(line[place + 1 :])
+        name = _unquoted(line[:place])
+        label = _unquoted(line[place + 1 :].lstrip(" \t,;|"))  # `a.jpg ; ant`
         if with_image and name == file_names.without_suffix(name):
             continue
         if label and _last_part(file_names.normal_path(name)) in known:

@@ -24,6 +24,7 @@ from keras_googlenet.data.records import record_fetcher, record_opener
 from keras_googlenet.data.split_names import split_named
 from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds, prepared_versions
 from keras_googlenet.errors import UserError
+from keras_googlenet.imagenet import read_labels
 
 RETRIES = 6  # of a download: 12 seconds; the 10 of TensorFlow Datasets are 200, without a word
 CHANNELS = (1, 3, None)  # None: as each file has them
@@ -100,6 +101,27 @@ def choose_splits(
     return training, validation
 
 
+def class_names(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Returns the names of the classes, as the file that lies beside the data says them.
+
+    TensorFlow Datasets counts the classes where that file is not as it would write it.
+
+    Raises:
+        UserError: If the file names more or fewer classes than there are.
+    """
+    names = list(builder.info.features["label"].names)
+    file = Path(builder.data_dir) / "label.labels.txt"
+    if not file.is_file():
+        return names
+    found = read_labels(file)
+    if len(found) != builder.info.features["label"].num_classes:
+        raise UserError(
+            f"{file} names {len(found)} classes, but the data set has {len(names)}; prepare it "
+            "again, or get another copy."
+        )
+    return found
+
+
 def _first_split(builder, *kinds: str) -> str | None:
     """Returns the split of the first kind that has one, of two the one with the plainer name."""
     for kind in kinds:
@@ -118,8 +140,8 @@ def _is_labeled(builder, split: str) -> bool:
         _, label = record_opener(builder)(first)
     except READ_ERRORS as error:
         raise UserError(
-            f"{split} of {builder.info.full_name} is damaged; remove {builder.data_path}, and it "
-            "is prepared again."
+            f"the first record of {split} in {builder.data_path} cannot be read; see that its "
+            "files may be opened, or prepare the data set again."
         ) from error
     return int(label) != _UNKNOWN
 
@@ -237,6 +259,8 @@ def _check_files(builder, name: str):
     folder, info = builder.data_path, builder.info
     present = {file.name for file in folder.iterdir()}
     again = f"remove {folder}, and the data set {name} is prepared again."
+    if _ADDRESS.match(name) or os.path.isdir(name):
+        again = "prepare it again, or get another copy."
     if "dataset_info.json" not in present or not info.splits:
         raise UserError(f"{folder} was prepared only in part; {again}")
     is_remote = bool(_ADDRESS.match(str(folder)))

@@ -7,6 +7,7 @@ format, where each record lies is found once, by the lengths in the files, and k
 import contextlib
 import os
 import struct
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,7 +157,7 @@ def _kept_places(kept: Path, sizes: np.ndarray, count: int) -> np.ndarray | None
         with np.load(kept) as found:
             places, same = found["places"], np.array_equal(found["sizes"], sizes)
             return places if same and places.shape == (count, 2) else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
@@ -166,7 +167,12 @@ def _is_remote(path: str) -> bool:
 
 def _places_in(file: str, count: int) -> np.ndarray:
     """Walks from record to record of one file by their lengths."""
-    starts = _stream(file) if _is_remote(file) else _walk(file)
+    try:
+        starts = _stream(file) if _is_remote(file) else _walk(file)
+    except PermissionError as error:
+        raise UserError(
+            f"{file} cannot be opened ({error.strerror}); give yourself the right to read it."
+        ) from error
     if starts is None or len(starts) != count + 1:
         raise UserError(
             f"{file} is cut off or damaged; remove its folder, and the data set is prepared again."
