@@ -209,6 +209,24 @@ def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
     assert halves.read(workdir) is None and (workdir / "data.json").exists()
 
 
+def test_a_start_that_trained_nothing_has_learnt_from_nothing(tmp_path):
+    """Killed before its first checkpoint, it binds nobody: another seed holds others out."""
+    names = (f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12))
+    root = pictures(tmp_path / "mine", *names)
+    begun = datasets.open_dataset(str(root), validation_split=0.2)
+    workdir = tmp_path / "run"
+    with rundir.locked(workdir):
+        rundir._describe(changed(dataset=str(root)), workdir, begun)
+    assert halves.read(workdir) is not None and rundir.learnt_before(workdir) is None
+    rundir.write_history([{"epoch": 0}], workdir)
+    known = rundir.learnt_before(workdir)
+    assert known.same_as(halves.halves_of(begun))
+    other = datasets.open_dataset(str(root), validation_split=0.4, seed=1)
+    left = halves.without_learnt(other, known)
+    assert left.validation.size < other.validation.size
+    assert left.contents.validation.images == left.validation.size
+
+
 def test_a_data_set_that_was_moved_needs_no_flag(tmp_path, capsys):
     names = [f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12)]
     root = pictures(tmp_path / "mine", *names)

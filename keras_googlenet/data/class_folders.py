@@ -6,13 +6,12 @@ from collections import Counter
 
 from keras_googlenet.data.contents import LeftOut
 from keras_googlenet.data.listing import Folder
-from keras_googlenet.data.split_folders import only_folders
+from keras_googlenet.data.split_folders import listed, only_folders
 from keras_googlenet.data.split_names import loose
 from keras_googlenet.errors import UserError
 
 COPIES = "class folder{s} that look like a copy (taken)"
 _COPY = re.compile(r" - copy\b|^copy of |\(.*conflicted copy", re.IGNORECASE)
-_NAMED = 3  # folders that an error names
 
 
 def check_class_folders(folder: Folder, left_out: LeftOut):
@@ -45,7 +44,7 @@ def _refuse_doubles(classes: list[Folder]):
                 found += [each.name() for each in inside if loose(each.name()) == own]
             if found and len(classes) > 1:
                 raise UserError(
-                    f"{outer.path} holds folders named as those beside it ({_listed(found)}), so "
+                    f"{outer.path} holds folders named as those beside it ({listed(found)}), so "
                     "the images seem to lie there twice; remove one copy, or give --dataset "
                     f"{around.path}."
                 )
@@ -66,13 +65,9 @@ def _refuse_same_folders(classes: list[Folder]):
                 one, two = classes[other], classes[number]
                 raise UserError(
                     f"{one.name()}/ and {two.name()}/ in {os.path.dirname(one.path)} hold the same "
-                    f"folders ({_listed(names)}): if those are the classes, give one of the two as "
+                    f"folders ({listed(names)}): if those are the classes, give one of the two as "
                     f"--dataset; if {one.name()} and {two.name()} are, move the images right into "
                     "them."
                 )
         for name in inside:
             holders.setdefault(name, []).append(number)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED] + ["…"] * (len(names) > _NAMED))

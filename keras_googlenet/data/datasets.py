@@ -73,13 +73,21 @@ class ImageDataset(NamedTuple):
         labels: Class names in the order of the label numbers.
         train: The half to learn from; `None` for a data set that is evaluated whole.
         validation: The half to measure on.
-        contents: What was taken for what; `None` where a file of labels says it.
+        contents: What was taken for what.
     """
 
     labels: list[str]
     train: Split | None
     validation: Split
     contents: Contents | None = None
+
+    def measured_on(self, numbers: np.ndarray) -> "ImageDataset":
+        """Returns the data set with some of the examples of its validation half alone."""
+        half = self.contents.validation._replace(images=len(numbers))
+        return self._replace(
+            validation=self.validation.part(numbers),
+            contents=self.contents._replace(validation=half),
+        )
 
 
 def open_dataset(

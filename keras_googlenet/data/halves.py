@@ -150,7 +150,7 @@ def without_learnt(dataset: ImageDataset, before: Halves | None) -> ImageDataset
         return dataset
     learnt = before.among_learnt(dataset.validation, dataset.labels)
     kept = np.flatnonzero(~learnt)
-    return dataset._replace(validation=dataset.validation.part(kept)) if len(kept) else dataset
+    return dataset.measured_on(kept) if len(kept) else dataset
 
 
 def changes(before: Halves, dataset: ImageDataset, now: Halves) -> str:

@@ -1,7 +1,6 @@
 """Which folders of a tree are the splits of a data set."""
 
 import os
-from pathlib import Path
 
 from keras_googlenet.data.contents import LeftOut
 from keras_googlenet.data.kinds import convert_command
@@ -282,5 +281,9 @@ def _several(tree: Folder, sets: list[Folder]) -> UserError:
 
 
 def _listed(folders: list[Folder]) -> str:
-    names = [f"{Path(folder.path).name}/" for folder in folders]
+    return listed([f"{folder.name()}/" for folder in folders])
+
+
+def listed(names: list[str]) -> str:
+    """Names the first three for an error."""
     return ", ".join(names[:_NAMED] + ["…"] * (len(names) > _NAMED))

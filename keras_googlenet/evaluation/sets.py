@@ -147,10 +147,7 @@ def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDatas
         f"warning: {dataset} is not what it was: {gone} of the images that {run.workdir} held out "
         f"are gone, and {np.sum(~kept)} are new or were learnt from, and left out."
     )
-    contents = opened.contents
-    half = contents.validation._replace(images=int(kept.sum()))
-    part = opened.validation.part(np.flatnonzero(kept))
-    return opened._replace(validation=part, contents=contents._replace(validation=half))
+    return opened.measured_on(np.flatnonzero(kept))
 
 
 def _learnt(run: Trained, opened: datasets.ImageDataset) -> int:

@@ -112,6 +112,11 @@ def _holds_training(workdir: Path) -> bool:
     )
 
 
+def learnt_before(workdir: Path) -> halves.Halves | None:
+    """Returns the halves of the run in a directory; `None` where nothing was trained yet."""
+    return halves.read(workdir) if _holds_training(workdir) else None
+
+
 def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
     """Returns the content of `metrics.json` if the run of this recipe is finished."""
     if not (workdir / METRICS_FILE).exists() or Recipe.load(workdir) != recipe:

@@ -77,7 +77,7 @@ def train(recipe: Recipe, workdir: Path, began: float, options: Options = DEFAUL
     worker = distribution.this_worker(strategy)
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
-    dataset = halves.without_learnt(open_for(recipe), halves.read(workdir))
+    dataset = halves.without_learnt(open_for(recipe), rundir.learnt_before(workdir))
     if worker.index == 0:
         print(dataset.contents, file=sys.stderr)
     prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
