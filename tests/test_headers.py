@@ -7,27 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from saved_images import JPEG_TOLERANCE, content_of, patched
 
 from keras_googlenet.data import headers, preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype="uint8")
-JPEG_TOLERANCE = 6  # of the decoders' rounding: the content is the same file
 
 
 def image(mode):
     return Image.fromarray(PIXELS).convert("RGB" if mode == "P" else mode).convert(mode)
-
-
-def encoded(picture, kind, **options):
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-def patched(content, position, fmt, *values):
-    content = bytearray(content)
-    struct.pack_into(fmt, content, position, *values)
-    return bytes(content)
 
 
 def chunk(name, content):
@@ -64,7 +52,7 @@ def lossy_of(height, width):
 
 
 def jpeg_of(height, width):
-    content = encoded(image("RGB"), "JPEG")
+    content = content_of("JPEG", image("RGB"))
     return patched(content, content.index(b"\xff\xc0") + 5, ">HH", height, width)
 
 
@@ -76,7 +64,7 @@ GOOD += [("WEBP", mode) for mode in ("L", "RGB", "RGBA")]
 
 @pytest.mark.parametrize(("kind", "mode"), GOOD)
 def test_decodes_as_pil(kind, mode):
-    content = encoded(image(mode), kind)
+    content = content_of(kind, image(mode))
     # PIL drops alpha as well: it does not blend
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     decoded = preprocessing.decode(tf.constant(content)).numpy()
@@ -98,7 +86,7 @@ WEBP_OPTIONS = {
 @pytest.mark.parametrize("name", WEBP_OPTIONS)
 def test_decodes_webp_as_pil(name, mode):
     """Both use libwebp, so that lossy ones are the same too; alpha is dropped, not blended."""
-    content = encoded(image(mode), "WEBP", **WEBP_OPTIONS[name])
+    content = content_of("WEBP", image(mode), **WEBP_OPTIONS[name])
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     np.testing.assert_array_equal(preprocessing.decode(tf.constant(content)), expected)
     if name == "hidden colours":
@@ -110,7 +98,7 @@ def test_decodes_webp_as_pil(name, mode):
 def test_only_the_first_frame_of_a_webp_is_read(mode, options):
     frames = [image(mode), Image.fromarray(PIXELS[::-1]).convert(mode)] * 20
     rest = {"save_all": True, "append_images": frames[1:], "duration": 50}
-    content = encoded(frames[0], "WEBP", **rest, **options)
+    content = content_of("WEBP", frames[0], **rest, **options)
     assert Image.open(io.BytesIO(content)).n_frames == 40
     cut = headers.checked(tf.constant(content)).numpy()
     assert Image.open(io.BytesIO(cut)).n_frames == 1 and len(cut) < len(content) / 30
@@ -124,12 +112,12 @@ def test_only_the_first_frame_of_a_webp_is_read(mode, options):
 @pytest.mark.parametrize("sides", [(7, 6), (8, 6), (33, 20)])
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
 def test_a_plain_webp_stays_as_it_is(sides, options):
-    content = encoded(image("RGB").resize(sides), "WEBP", **options)
+    content = content_of("WEBP", image("RGB").resize(sides), **options)
     assert headers.checked(tf.constant(content)) == content
 
 
 def test_a_webp_may_be_longer_than_it_says_and_hold_more():
-    content = encoded(image("RGB"), "WEBP", lossless=True)
+    content = content_of("WEBP", image("RGB"), lossless=True)
     expected = preprocessing.decode(tf.constant(content))
     extended = webp_of(canvas(6, 7), chunk(b"odd ", b"x"), content[12:], chunk(b"EXIF", b"yz"))
     for longer in (content + b"more", extended):
@@ -138,20 +126,20 @@ def test_a_webp_may_be_longer_than_it_says_and_hold_more():
 
 def test_sixteen_bits_are_scaled():
     values = np.array([[0, 0x0100, 0x7F00, 0x8000, 0xFFFF]], "uint16")
-    decoded = preprocessing.decode(tf.constant(encoded(Image.fromarray(values), "PNG")))
+    decoded = preprocessing.decode(tf.constant(content_of("PNG", Image.fromarray(values))))
     np.testing.assert_array_equal(decoded[0, :, 0], [0, 1, 0x7F, 0x80, 255])
 
 
 def test_orientation_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    content = encoded(image("RGB"), "JPEG", exif=exif)
+    content = content_of("JPEG", image("RGB"), exif=exif)
     assert preprocessing.decode(tf.constant(content)).shape == (6, 7, 3)
 
 
 def test_only_the_first_frame_of_a_gif_is_read():
     frames = [image("L"), Image.fromarray(PIXELS[::-1, :, 0])] * 3
-    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
+    content = content_of("GIF", frames[0], save_all=True, append_images=frames[1:], duration=50)
     cut = headers.checked(tf.constant(content)).numpy()
     assert Image.open(io.BytesIO(content)).n_frames == 6
     assert Image.open(io.BytesIO(cut)).n_frames == 1 and len(cut) < len(content) / 3
@@ -161,7 +149,7 @@ def test_only_the_first_frame_of_a_gif_is_read():
 
 
 def test_a_later_frame_of_a_gif_may_declare_anything():
-    content = encoded(image("L"), "GIF")
+    content = content_of("GIF", image("L"))
     descriptor = content.index(b"\x2c\0\0\0\0")
     bomb = struct.pack("<BHHHHB", 0x2C, 0, 0, 65535, 65535, 0) + content[descriptor + 10 : -1]
     decoded = preprocessing.decode(tf.constant(content[:-1] + bomb + b";"))
@@ -170,11 +158,11 @@ def test_a_later_frame_of_a_gif_may_declare_anything():
 
 BIG = (8001, 8000)  # pixels: just over 64 million
 PNG, BMP, GIF = (
-    encoded(image("RGB"), "PNG"),
-    encoded(image("RGB"), "BMP"),
-    encoded(image("L"), "GIF"),
+    content_of("PNG", image("RGB")),
+    content_of("BMP", image("RGB")),
+    content_of("GIF", image("L")),
 )
-WEBP = encoded(image("RGB"), "WEBP")
+WEBP = content_of("WEBP", image("RGB"))
 FRAME = GIF.index(b"\x2c\0\0\0\0")
 REFUSED = {
     "nothing": (b"", "no JPEG, PNG, GIF, BMP or WebP"),
@@ -215,8 +203,8 @@ REFUSED = {
     "empty PNG": (patched(PNG, 16, ">II", 0, 5), "no pixels"),
     "negative BMP": (patched(BMP, 18, "<ii", -(2**31), -(2**31)), "no pixels"),
     "long PNG": (patched(PNG, 16, ">II", 1, 101), "100 times as long"),
-    "palette BMP": (encoded(image("P"), "BMP"), "palette of colours"),
-    "black and white BMP": (encoded(image("1"), "BMP"), "palette of colours"),
+    "palette BMP": (content_of("BMP", image("P")), "palette of colours"),
+    "black and white BMP": (content_of("BMP", image("1")), "palette of colours"),
     "BMP of 16 bits": (patched(BMP, 28, "<H", 16), "16 bits a pixel"),
     "compressed BMP": (patched(BMP, 30, "<I", 1), "compressed"),
     "old BMP": (patched(BMP, 14, "<I", 12), "before Windows 3"),
@@ -227,7 +215,7 @@ REFUSED = {
     ),
     "short GIF": (GIF[:8], "holds no image"),
     "short JPEG": (b"\xff\xd8\xff", "JPEG"),
-    "cut JPEG": (encoded(image("RGB"), "JPEG")[:100], "JPEG"),
+    "cut JPEG": (content_of("JPEG", image("RGB"))[:100], "JPEG"),
     "cut PNG": (PNG[: len(PNG) // 2], "PNG"),
 }
 
