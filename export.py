@@ -26,16 +26,16 @@ def main():
     cli.start_tensorflow()
 
     from keras_googlenet import exporting, models
-    from keras_googlenet.exporting import graph, litert, serving_files
+    from keras_googlenet.exporting import litert, serving_files, serving_network
 
     loaded = models.load(flags.model, flags.variant)
-    graph.check(loaded.model)
+    serving_network.exported_network(loaded.model)
     export = getattr(exporting, f"export_{flags.format}")
     options = {"pictures": calibration_pictures(flags, loaded)}
     if flags.format == "saved_model":
         options["precision"] = flags.precision
     if flags.format == "litert":
-        options["quantize"] = flags.quantize
+        options |= {"quantize": flags.quantize, "io": flags.io}
     path, agreement = export(loaded.model, flags.output, loaded.labels, **options)
     print(agreement)
     if flags.quantize == "int8":
@@ -61,6 +61,8 @@ def parse_flags() -> argparse.Namespace:
     add("--precision", choices=("float32", "bfloat16"), default="float32", help=precision)
     kinds = ("none", "float16", "dynamic", "int8")
     add("--quantize", choices=kinds, default="none", help="weights, or all, of a LiteRT file")
+    io = "input and output of an int8 LiteRT file: pixels and scores, or eight-bit numbers"
+    add("--io", choices=("float32", "uint8", "int8"), default="float32", help=io)
     calibration = "folder or data set to compare on and to find int8's ranges with"
     add("--calibration", metavar="FOLDER|DATASET", type=cli.expanded, help=calibration)
     add("--data-dir", type=cli.expanded, help="where TensorFlow Datasets keeps its files")
@@ -77,10 +79,13 @@ def parse_flags() -> argparse.Namespace:
     for flag, default, only in (
         ("precision", "float32", "saved_model"),
         ("quantize", "none", "litert"),
+        ("io", "float32", "litert"),
         ("batching", None, "saved_model"),
     ):
         if getattr(flags, flag) != default and flags.format != only:
             parser.error(f"--{flag} is for --format {only}, not {flags.format}; leave it out.")
+    if flags.io != "float32" and flags.quantize != "int8":
+        parser.error(f"--io {flags.io} needs --quantize int8; give it too.")
     return flags
 
 

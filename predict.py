@@ -43,7 +43,7 @@ def read_flags():
         "--timeout",
         type=cli.positive,
         default=30,
-        help="seconds to wait for a picture's answer; REST counts anew whenever some arrives",
+        help="seconds to wait for an image's answer; REST counts anew whenever some arrives",
     )
     flags = parser.parse_intermixed_args()
     if flags.server:
@@ -69,13 +69,19 @@ def run_model(flags, errors: list[UserError]):
     for batch in image_files.view_batches(files, loaded.image_size, errors, turned=turned):
         scores = loaded.predict(batch.images)
         named = imagenet.decode_predictions(scores, flags.top, loaded.labels)
-        yield from zip(batch.files, named, strict=True)
+        for file, row, predictions in zip(batch.files, scores, named, strict=True):
+            try:
+                imagenet.check_scores(row, file)
+            except UserError as error:
+                errors.append(error)
+                continue
+            yield file, predictions
     photographs.note_turned(turned, cli.note)
 
 
 def ask_server(flags, errors: list[UserError]):
     """Yields each picture's file and `Prediction`s by a network on a server."""
-    from keras_googlenet import serving
+    from keras_googlenet import serving, serving_errors
     from keras_googlenet.data import folders, photographs
 
     if flags.top > serving.MOST_CLASSES:
@@ -95,7 +101,7 @@ def ask_server(flags, errors: list[UserError]):
             continue
         try:
             yield file, classify(content)[: flags.top]
-        except serving.PictureRefused as error:
+        except serving_errors.PictureRefused as error:
             errors.append(UserError(f"{file}: {error}"))
         except UserError as error:  # the next picture would meet it too
             errors.append(error)

@@ -101,11 +101,13 @@ def forward_pass(member, batch):
     """Returns a function that times forward passes of so many pictures: both times a picture."""
     import tensorflow as tf
 
-    from keras_googlenet.imagenet import preprocess_input
+    from keras_googlenet.normal_form import preprocessing_for
+
+    prepare = preprocessing_for(member.model, member.variant)
 
     @tf.function
     def network(images):
-        return member.model(preprocess_input(images, member.variant), training=False)
+        return member.model(prepare(images), training=False)
 
     images = tf.constant(batch)
     network(images)

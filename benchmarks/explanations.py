@@ -41,12 +41,14 @@ def main():
     flags = parser.parse_args()
     cli.start_tensorflow()
     from keras_googlenet import models
-    from keras_googlenet.explaining.network import float32_copy, logit_network
+    from keras_googlenet.explaining.network import logit_network
+    from keras_googlenet.normal_form import copy_trunk
 
     loaded = models.load(flags.model)
     size = flags.image_size or loaded.image_size
     views, masks, labels = read_examples(flags.images, flags.data_dir, size)
-    network = float32_copy(logit_network(loaded.model), any_size=True)
+    network = logit_network(loaded.model)
+    network = copy_trunk(network, network.output, any_size=True)
     bench = Bench(network, loaded, views, masks, labels, flags.few)
     score = (bench.predict(views).argmax(axis=-1) == labels).mean()
     print(
@@ -63,19 +65,17 @@ class Bench:
     def __init__(self, network, loaded, views, masks, labels, few):
         import tensorflow as tf
 
-        from keras_googlenet.imagenet import preprocess_input
+        from keras_googlenet.normal_form import trunk_inputs
 
         self.network, self.loaded = network, loaded
         self.views, self.masks, self.labels, self.few = views, masks, labels, few
-        self.inputs = preprocess_input(views, loaded.variant)
+        self.prepare = trunk_inputs(loaded.model, any_size=True)
+        self.inputs = np.asarray(self.prepare(views), "float32")
         self.softmax = tf.function(lambda x: tf.nn.softmax(network([x], training=False)))
 
     def predict(self, images):
         """Maps images, RGB in [0, 255], to probabilities."""
-        from keras_googlenet.imagenet import preprocess_input
-
-        inputs = preprocess_input(images, self.loaded.variant).astype("float32")
-        return self.softmax(inputs).numpy()
+        return self.softmax(np.asarray(self.prepare(images), "float32")).numpy()
 
     def maps(self, method, module, count, network=None):
         """Returns maps of the first `count` examples."""

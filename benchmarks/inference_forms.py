@@ -15,13 +15,12 @@ SIZE = 224  # pixels
 CALIBRATION = 32  # random pictures to find int8's ranges with: speed does not depend on them
 
 
-def write_all(folder: Path, model_name: str | None, names: list[str]):
+def write_all(folder: Path, model_name: str | None, variant: str, names: list[str]):
     """Writes every form below `folder`, in a process of its own."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     from keras_googlenet import models
-    from keras_googlenet.googlenet import GoogLeNet
 
-    model = models.load(model_name).model if model_name else GoogLeNet(aux_heads=False)
+    model = models.load(model_name).model if model_name else random_network(variant)
     for name in names:
         try:
             FORMS[name][0](folder, model)
@@ -30,6 +29,22 @@ def write_all(folder: Path, model_name: str | None, names: list[str]):
                 f"{name} needs {error.name}; install it with `python -m pip install -r "
                 "requirements-bench.txt`, or choose others with --only."
             ) from error
+
+
+def random_network(variant: str):
+    """Builds a network that costs what a trained one does.
+
+    A fresh one with batch normalization has offsets of zero, which TensorFlow leaves out, and with
+    them the fusion of convolution, bias and ReLU.
+    """
+    from keras_googlenet.googlenet import GoogLeNet
+
+    model = GoogLeNet(variant=variant, aux_heads=False, input_shape=(SIZE, SIZE, 3))
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name == "beta":
+            weight.assign(generator.uniform(0, 0.1, weight.shape))
+    return model
 
 
 def serve_turns(name: str, folder: Path, threads: int, pipe):

@@ -10,11 +10,15 @@ first is their own share. Below the table stand the operators of the int8 file.
 import tempfile
 from pathlib import Path
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_googlenet import cli, models
 from keras_googlenet.data import datasets, samples
 from keras_googlenet.exporting import agreement, litert
+from keras_googlenet.exporting.integers import integer_normalizations
+from keras_googlenet.exporting.serving_network import answering_network
 
 PICTURES = 200
 
@@ -32,9 +36,9 @@ def main():
     )
     pictures = agreement.Pictures(images, classes, f"half of {len(images)} images")
     calibration, pictures = litert.halves(pictures)
-    converter = litert.converter(loaded.model, "int8", calibration)
-    int8 = converter.convert()
-    rows = {"int8": int8, "int8, normalisations in float": partly_in_float(converter, int8)}
+    int8 = litert.litert_bytes(loaded.model, "int8", calibration)
+    partly = partly_in_float(loaded.model, calibration, int8)
+    rows = {"int8": int8, "int8, normalizations in float": partly}
     print("| | largest | mean | same class | accuracy before | after |\n|---|---|---|---|---|---|")
     for name, content in rows.items():
         found = agreement.compare(loaded.model, litert.runner(content), 1.0, pictures)
@@ -47,17 +51,29 @@ def main():
             print(f"{name}: {count}")
 
 
-def partly_in_float(converter: tf.lite.TFLiteConverter, int8: bytes) -> bytes:
+def partly_in_float(model: keras.Model, calibration: np.ndarray, int8: bytes) -> bytes:
     """Converts again, leaving in float what computes a layer whose name has "norm" in it."""
     from ai_edge_litert.interpreter import Interpreter
 
     tensors = Interpreter(model_content=int8).get_tensor_details()
     names = [tensor["name"] for tensor in tensors if "_norm" in tensor["name"]]
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=names)
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
-    )
-    return debugger.get_nondebug_quantized_model()
+    replacements = integer_normalizations(model, calibration)
+    with tempfile.TemporaryDirectory() as folder:
+        answering_network(model, replacements=replacements).export(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
+        settings = litert.converter_options("int8", calibration, "float32")
+        converter.target_spec.supported_ops = settings.pop("target_spec")["supported_ops"]
+        for name, value in settings.items():
+            setattr(converter, name, value)
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=converter.representative_dataset,
+            debug_options=options,
+        )
+        return debugger.get_nondebug_quantized_model()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ it, the inception module of Figure 2, the auxiliary classifier of section 5, and
 Figure 3 with one line a row of Table 1.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import NamedTuple
@@ -74,14 +75,14 @@ class Variant:
         adaptive_aux: Whether the auxiliary pool always gives 4x4, whatever the image size.
     """
 
-    widths: dict[str, Widths] = field(default_factory=lambda: TABLE_1)
+    widths: dict[str, Widths] = field(default_factory=lambda: TABLE_1, hash=False)
     stem: tuple[int, int, int] = (64, 64, 192)  # Table 1
     aux_conv: int = 128  # section 5
     aux_fc: int = 1024  # section 5
     reductions: bool = True
     batch_norm: bool = False
     gamma: bool = True
-    lrn: dict[str, float] = field(default_factory=dict)
+    lrn: dict[str, float] = field(default_factory=dict, hash=False)
     kernel5x5: int = 5
     pool4: int = 3
     stem_padding: int | str = 3
@@ -376,14 +377,19 @@ def variant_of(model: keras.Model) -> str:
     >>> variant_of(GoogLeNet(variant="google", include_top=False))
     'google'
     """
-    found = {layer.name: layer for layer in model.layers}
-    for name, spec in VARIANTS.items():
-        if _has_layers_of(found, spec):
-            return name
-    raise ValueError(
-        f"`model` must be a GoogLeNet: its layers fit no variant of {list(VARIANTS)}. "
-        f"Received: model={model.name!r} of {len(found)} layers."
-    )
+    variant = find_variant(model.layers)
+    if variant is None:
+        raise ValueError(
+            f"`model` must be a GoogLeNet: its layers fit no variant of {list(VARIANTS)}. "
+            f"Received: model={model.name!r} of {len(model.layers)} layers."
+        )
+    return variant
+
+
+def find_variant(layers: Iterable[layers.Layer]) -> str | None:
+    """Returns the key of `VARIANTS` whose traits show in layers, or `None`."""
+    found = {layer.name: layer for layer in layers}
+    return next((name for name, spec in VARIANTS.items() if _has_layers_of(found, spec)), None)
 
 
 def _has_layers_of(found: dict[str, layers.Layer], spec: Variant) -> bool:
@@ -393,12 +399,12 @@ def _has_layers_of(found: dict[str, layers.Layer], spec: Variant) -> bool:
     norm, bn = found.get("pool1_norm1"), found.get("conv1_7x7_s2_bn")
     traits = [
         ("inception_4a_3x3_reduce" in found) == spec.reductions,
-        found["inception_4a_3x3"].filters == spec.widths["4a"].conv3x3,
-        found["inception_4a_5x5"].kernel_size == (spec.kernel5x5,) * 2,
+        getattr(found["inception_4a_3x3"], "filters", None) == spec.widths["4a"].conv3x3,
+        getattr(found["inception_4a_5x5"], "kernel_size", None) == (spec.kernel5x5,) * 2,
         ("conv1_pad" in found) == (spec.stem_padding != "same"),
         (bn is not None) == spec.batch_norm,
         (norm is not None) != spec.batch_norm,
-        bn is None or bn.scale == spec.gamma,
+        bn is None or getattr(bn, "scale", None) == spec.gamma,
     ]
     return all(traits)
 

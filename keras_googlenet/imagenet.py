@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -51,7 +52,7 @@ def preprocess_input(x, variant: str = "paper"):
         "batchnorm" and "naive", in [-1, 1] for "torchvision" and "slim", minus 117 for "google".
 
     Raises:
-        ValueError: If `variant` is unknown.
+        ValueError: If `variant` is unknown, or the last dimension is known and not 3.
 
     Example:
     >>> preprocess_input(np.full((1, 1, 3), 255, "uint8"), "slim").tolist()
@@ -61,11 +62,71 @@ def preprocess_input(x, variant: str = "paper"):
         raise ValueError(
             f"`variant` must be one of {list(_SUBTRACT_DIVIDE)}. Received: {variant=}."
         )
+    shape = getattr(x, "shape", None)
+    shape = () if shape is None or _has_no_rank(shape) else tuple(shape)
+    if shape and shape[-1] not in (None, 3):
+        raise ValueError(f"`x` must be (..., 3) RGB. Received: x of shape {shape}.")
     subtract, divide = _SUBTRACT_DIVIDE[variant]
     if isinstance(x, np.ndarray):
         x = x.astype("float32", copy=False)
     centred = x - np.asarray(subtract, "float32")
     return centred if divide == 1.0 else centred / divide
+
+
+def _has_no_rank(shape) -> bool:
+    return getattr(shape, "rank", 0) is None  # TensorFlow's, of a tensor of any shape
+
+
+def check_images(
+    images, size: tuple[int | None, int | None], channels: int = 3, *, pixels: bool = True
+) -> np.ndarray:
+    """Checks a batch of images before a network sees it.
+
+    Values below 0 or above 255, such as bicubic resizing gives, are taken as they are.
+
+    Args:
+        images: Array or tensor.
+        size: Height and width that the network takes; `None` for any.
+        channels: What the last dimension must be.
+        pixels: Whether they are RGB in [0, 255]; a warning then says so if they are floats of
+            which the greatest is above 0 and at most 1, as after a division by 255.
+
+    Returns:
+        The images as an array, `(n, height, width, channels)`.
+
+    Raises:
+        UserError: If they have another rank, size or number of channels, there is none, they are
+            no numbers, or some values are NaN or infinite.
+
+    Example:
+    >>> check_images(np.zeros((1, 8, 8, 3), "uint8"), (8, 8)).shape
+    (1, 8, 8, 3)
+    """
+    images = np.asarray(images)
+    expected = ("n", *(side or "any" for side in size), channels)
+    fits = images.ndim == 4 and images.shape[-1] == channels and len(images) > 0
+    sides = zip(images.shape[1:3], size, strict=False)
+    if not fits or any(side != wanted and (wanted or not side) for side, wanted in sides):
+        raise UserError(
+            f"`images` must be {' x '.join(map(str, expected))}, with at least one image. "
+            f"Received: images of shape {images.shape}."
+        )
+    if images.dtype.kind not in "uif" and images.dtype.name != "bfloat16":
+        raise UserError(f"`images` must be numbers. Received: images of dtype {images.dtype}.")
+    if images.dtype.kind in "ui":
+        return images
+    bad = len(images) - int(np.isfinite(images.astype("float32")).all(axis=(1, 2, 3)).sum())
+    if bad:
+        raise UserError(
+            f"`images` must be finite. Received: {bad} of {len(images)} with NaN or infinity."
+        )
+    if pixels and 0 < images.max() <= 1:
+        warnings.warn(
+            f"`images` are at most {images.max():.3g}, but must be RGB in [0, 255]; undo what "
+            "divided them.",
+            stacklevel=3,
+        )
+    return images
 
 
 @functools.cache
@@ -274,6 +335,15 @@ def find_class(text: str, labels: Sequence[str]) -> int:
 
 def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").lower().split())
+
+
+def check_scores(scores: np.ndarray, file: str):
+    """Raises `UserError` if the scores of an image are no numbers."""
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"{file}: the network answers with NaN, because values inside it overflow; give "
+            "another network, or train it again with a lower learning rate."
+        )
 
 
 def decode_predictions(p, top: int = TOP, labels=None) -> list[list[Prediction]]:

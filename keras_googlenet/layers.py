@@ -58,7 +58,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def _neighbours(self, x):
         """Sums over the window, times `alpha`."""
-        return ops.conv(x, self.band, data_format="channels_last")
+        return ops.conv(x, ops.cast(self.band, x.dtype), data_format="channels_last")
 
     def _keep_input_only(self, x):
         """The same with a gradient by hand, which computes the energy once more.

@@ -8,12 +8,14 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import PROBABILITIES, GoogLeNet, variant_of
-from keras_googlenet.imagenet import (
-    default_labels,
-    labels_path,
-    preprocess_input,
-    read_labels,
+from keras_googlenet.googlenet import GoogLeNet, variant_of
+from keras_googlenet.imagenet import check_images, default_labels, labels_path, read_labels
+from keras_googlenet.normal_form import (
+    check_classifier,
+    check_pixels,
+    check_trunk_scale,
+    normal_form,
+    preprocess_for,
 )
 from keras_googlenet.weights import publishes_aux_heads
 
@@ -26,8 +28,8 @@ class LoadedModel(NamedTuple):
     """A network and what its numbers mean.
 
     Attributes:
-        model: With three outputs or one, not compiled.
-        variant: Key of `VARIANTS`; decides the preprocessing.
+        model: In normal form, with three outputs or one, not compiled.
+        variant: Key of `VARIANTS`; decides the preprocessing, where none is inside the network.
         labels: Class names in the order of the outputs.
         image_size: Side of the pictures that it was trained on.
         recipe: Content of `recipe.json`; `None` outside a run directory.
@@ -42,8 +44,19 @@ class LoadedModel(NamedTuple):
     workdir: Path | None = None
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Maps images, `(n, size, size, 3)` RGB in [0, 255], to probabilities `(n, classes)`."""
-        outputs = self.model.predict_on_batch(preprocess_input(images, self.variant))
+        """Computes the probabilities of the classes.
+
+        Args:
+            images: `(n, size, size, 3)` RGB in [0, 255].
+
+        Returns:
+            `(n, classes)` float32.
+
+        Raises:
+            UserError: If the images are not as `check_images` wants them.
+        """
+        images = check_images(images, self.model.inputs[0].shape[1:3])
+        outputs = self.model.predict_on_batch(preprocess_for(self.model, images))
         return outputs[0] if len(self.model.outputs) > 1 else outputs
 
 
@@ -53,14 +66,15 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
     Args:
         name: A run directory of train.py, a `.keras` file, or "imagenet" for published weights.
         variant: Whose published weights, "paper" if not given; of a file, the one it must have.
-        need_classifier: Whether to refuse a network that gives no probabilities.
+        need_classifier: Whether to refuse a network that gives no probabilities. Without, its
+            trunk must be given the variant's preprocessing, which training feeds.
 
     Returns:
         The network with its variant, labels, image size and recipe.
 
     Raises:
-        UserError: If there is no such model, it is no GoogLeNet for square colour pictures of one
-            size, or its labels do not fit.
+        UserError: If there is no such model, it is no GoogLeNet as `normal_form` takes it for
+            square color images of one size, its weights hold NaN, or its labels do not fit.
     """
     if name == PUBLISHED:
         return _load_published(variant or PUBLISHED_VARIANT)
@@ -70,11 +84,8 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
         recipe = _read_recipe(path / "recipe.json")
     else:
         file, labels_file, recipe = path, labels_path(path), None
-    model = _load_file(file, name)
+    model = _usable(_load_file(file, name), file, need_classifier)
     found = _variant(model, file, variant)
-    _check_pictures(model, file)
-    if need_classifier:
-        _check_classifier(model, file)
     classes = model.outputs[0].shape[-1]
     return LoadedModel(
         model=model,
@@ -109,17 +120,30 @@ def _load_file(file: Path, name) -> keras.Model:
         ) from error
 
 
-def _variant(model: keras.Model, file: Path, expected: str | None) -> str:
+def _usable(model: keras.Model, file: Path, need_classifier: bool) -> keras.Model:
+    """Returns the normal form of a network that the scripts can use."""
     try:
-        found = variant_of(model)
-    except ValueError as error:
-        raise UserError(f"{file} holds no GoogLeNet of this project.") from error
+        network = normal_form(model)
+    except UserError as error:
+        raise UserError(f"{file} holds no GoogLeNet that the scripts can use: {error}") from error
+    _check_input(network, file)
+    _check_weights(network, file)
+    try:
+        check_pixels(network)
+        check_classifier(network) if need_classifier else check_trunk_scale(network)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return network
+
+
+def _variant(model: keras.Model, file: Path, expected: str | None) -> str:
+    found = variant_of(model)
     if expected not in (None, found):
         raise UserError(f"{file} holds the variant {found}, not {expected}; leave --variant out.")
     return found
 
 
-def _check_pictures(model: keras.Model, file: Path):
+def _check_input(model: keras.Model, file: Path):
     height, width, channels = model.inputs[0].shape[1:]
     if height is None or height != width or channels != 3:
         raise UserError(
@@ -128,12 +152,17 @@ def _check_pictures(model: keras.Model, file: Path):
         )
 
 
-def _check_classifier(model: keras.Model, file: Path):
-    head = next((layer for layer in model.layers if layer.name == "main"), None)
-    if head is None or head.activation.__name__ not in PROBABILITIES:
+def _check_weights(model: keras.Model, file: Path):
+    broken = [
+        layer.name
+        for layer in model.layers
+        if not all(np.isfinite(value).all() for value in layer.get_weights())
+    ]
+    if broken:
+        names = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
         raise UserError(
-            f"{file} gives no probabilities; give a network with its classifier, which ends in "
-            "softmax or sigmoid."
+            f"{file} has NaN or infinity in its weights ({names}), so its training diverged; "
+            "train again with a lower learning rate, or give a file from before."
         )
 
 

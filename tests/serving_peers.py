@@ -9,6 +9,7 @@ import contextlib
 import http.server
 import json
 import re
+import socketserver
 import threading
 from concurrent import futures
 
@@ -41,7 +42,7 @@ def grpc_server(predict, options=()):
 
 @contextlib.contextmanager
 def http_server(answer):
-    """Answers by `answer(path, body)`: status and bytes or JSON, or None to hang up."""
+    """Answers by `answer(path, body)`: status, bytes or JSON, headers; or None to hang up."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -54,11 +55,13 @@ def http_server(answer):
         def respond(self, answered):
             if answered is None:
                 return
-            status, document = answered
+            status, document, *headers = answered
             content = document if isinstance(document, bytes) else json.dumps(document).encode()
             with contextlib.suppress(OSError):  # the client may have given up
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
+                for name, value in headers[0].items() if headers else ():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -69,6 +72,24 @@ def http_server(answer):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@contextlib.contextmanager
+def socket_server(talk):
+    """Runs `talk(connection)` for each client that connects; gives host and port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            with contextlib.suppress(OSError):  # the client may have given up
+                talk(self.request)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
 

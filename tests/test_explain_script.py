@@ -224,3 +224,30 @@ def test_mistakes_about_features_are_one_sentence(network, run_script, flags, se
     outcome = run_script("explain.py", network, *flags)
     assert outcome.status == 2 and outcome.out == "", outcome
     assert sentence in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("script", ["predict.py", "explain.py"])
+def test_a_network_that_overflows_is_refused(script, run_script, photo, tmp_path):
+    """Its weights are numbers, its answers none."""
+    model = GoogLeNet(classes=3, input_shape=(65, 65, 3), aux_heads=False, variant="slim")
+    layer = model.get_layer("main")
+    layer.set_weights([np.full_like(value, 3e38) for value in layer.get_weights()])
+    model.save(tmp_path / "network.keras")
+    outcome = run_script(script, tmp_path / "network.keras", photo)
+    assert outcome.status == 2 and outcome.out.strip() == ""
+    assert re.search(r"error: \S+0.jpg: the network answers with NaN", outcome.err)
+
+
+def test_a_network_with_its_preprocessing_inside(run_script, photo, tmp_path):
+    trunk = GoogLeNet(include_top=False, input_shape=(65, 65, 3))
+    steps = [keras.layers.Rescaling(1 / 127.5, offset=-1), trunk]
+    steps += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, "softmax", name="top")]
+    keras.Sequential([keras.Input((65, 65, 3)), *steps]).save(tmp_path / "network.keras")
+    for arguments, written in (
+        ([photo, "--branches"], "branches.png"),
+        (["--features", "main:1", "--size", 32, "--steps", 1], "unit.png"),
+    ):
+        path = tmp_path / written
+        outcome = run_script("explain.py", tmp_path / "network.keras", *arguments, "--output", path)
+        assert outcome.status == 0, outcome.err
+        assert path.exists()

@@ -6,6 +6,7 @@ from conftest import dtype_policy
 
 from keras_googlenet import explaining
 from keras_googlenet.explaining import branches, maps
+from keras_googlenet.explaining.network import logit_network
 from keras_googlenet.googlenet import TABLE_1, VARIANTS, GoogLeNet, inference_model
 from keras_googlenet.imagenet import preprocess_input
 
@@ -235,9 +236,29 @@ def test_mistakes(model, photographs, arguments, message):
         explaining.gradcam(model, photographs, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: images[..., :1], r"n x 96 x 96 x 3.*shape \(4, 96, 96, 1\)"),
+        (lambda images: images[0], r"shape \(96, 96, 3\)"),
+        (lambda images: images[:, 1:], r"shape \(4, 95, 96, 3\)"),
+        (lambda images: images[:0], "at least one image"),
+        (lambda images: images / 0, "4 of 4 with NaN"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:(divide|invalid value)")
+def test_mistakes_of_images(model, photographs, inputs, change, message):
+    with pytest.raises(ValueError, match=message):
+        explaining.gradcam(model, change(photographs))
+    with pytest.raises(ValueError, match=message):
+        maps.map_logits(logit_network(model), change(inputs), [1], "conv2_3x3", "gradcam")
+
+
 def test_mistakes_of_branches(model, photographs):
     with pytest.raises(ValueError, match="such as 5b, 5a.*Received: module='5c'"):
         explaining.branch_maps(model, photographs[0], "5c")
+    with pytest.raises(ValueError, match=r"shape \(1, 96, 96, 1\)"):
+        explaining.branch_maps(model, photographs[0, ..., :1])
     with pytest.raises(ValueError, match=r"head aux1 sees \(3a, 3b, 4a\)"):
         explaining.branch_maps(model, photographs[0], "5b", head="aux1")
 

@@ -15,9 +15,10 @@ from keras_googlenet import exporting
 from keras_googlenet.data import crops, folders, image_files
 from keras_googlenet.data.datasets import folder_split
 from keras_googlenet.errors import UserError
-from keras_googlenet.exporting import agreement, graph, litert
+from keras_googlenet.exporting import agreement, litert, serving_network
 from keras_googlenet.googlenet import VARIANTS, GoogLeNet, inference_model
 from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.layers import BatchNormalization, LocalResponseNormalization
 
 TOLERANCE = 1e-5  # of a probability in float32
 INTERRUPTIONS = 20
@@ -70,39 +71,28 @@ def expected(model, variant, images):
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "naive"])
-def test_the_inference_graph_computes_the_network(networks, variant, photographs):
-    from keras_googlenet.exporting.network import network_function
-
+def test_the_serving_network_computes_the_network(networks, variant, photographs):
     images = photographs[:, :65, :65]
-    made = graph.inference_graph(networks[variant])
-    kinds = {type(step.operation).__name__ for step in made.steps}
-    assert ("LocalResponse" in kinds) != VARIANTS[variant].batch_norm
+    made = serving_network.serving_network(networks[variant])
+    inner = made.get_layer("googlenet").layers
+    kinds = {type(layer) for layer in inner}
+    assert not kinds & {keras.layers.ReLU, keras.layers.Dropout, BatchNormalization}
+    assert (LocalResponseNormalization in kinds) != VARIANTS[variant].batch_norm
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in inner) == 57  # Table 1
     want = expected(networks[variant], variant, images)
     assert np.abs(want[0] - want[1]).max() > 10 * TOLERANCE
-    for form in (made, graph.merge_siblings(made)):
-        _, got = network_function(form)(tf.constant(images))
-        np.testing.assert_allclose(got, want, atol=TOLERANCE)
+    got = made.predict_on_batch(images)["probabilities"]
+    np.testing.assert_allclose(got, want, atol=TOLERANCE)
 
 
 def test_a_head_of_sigmoids_stays_one(photographs):
-    from keras_googlenet.exporting.network import network_function
-
     arguments = {"classes": 3, "input_shape": (65, 65, 3), "aux_heads": False}
     model = GoogLeNet(**arguments, classifier_activation="sigmoid")
     images = photographs[:, :65, :65]
     want = expected(model, "paper", images)
-    _, got = network_function(graph.inference_graph(model))(tf.constant(images))
+    got = serving_network.serving_network(model).predict_on_batch(images)["probabilities"]
     np.testing.assert_allclose(got, want, atol=TOLERANCE)
     assert np.abs(want.sum(axis=1) - 1).max() > 0.1
-
-
-def test_siblings_are_merged(networks):
-    made = graph.inference_graph(networks["paper"])
-    count = [
-        sum(isinstance(step.operation, graph.Convolution) for step in form.steps)
-        for form in (made, graph.merge_siblings(made))
-    ]
-    assert count == [57, 57 - 2 * 9]  # Table 1: three of the six of each module become one
 
 
 def test_signatures(networks, saved, photographs):
@@ -226,7 +216,7 @@ def test_a_file_in_the_way(networks, tmp_path):
 def test_networks_that_cannot_be_exported(arguments, message):
     arguments = {"classes": 2, "input_shape": (32, 32, 3), "aux_heads": False} | arguments
     with pytest.raises(UserError, match=message):
-        graph.inference_graph(GoogLeNet(**arguments))
+        serving_network.exported_network(GoogLeNet(**arguments))
 
 
 def test_a_network_in_mixed_precision_is_exported_in_float32(photographs, tmp_path):
@@ -246,6 +236,28 @@ def test_litert_file(networks, photographs, tmp_path):
         got = serve(image=some)["probabilities"]
         np.testing.assert_allclose(got, expected(networks["paper"], "paper", some), atol=TOLERANCE)
     assert (tmp_path / "net.labels.txt").read_text() == "a\nb\nc\nd\ne\nf\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["uint8", "int8"])
+def test_integers_in_and_out(networks, photographs, io, tmp_path):
+    images = np.rint(photographs[:, :65, :65])
+    pictures = agreement.Pictures(images, None, "photographs")
+    path, _ = exporting.export_litert(
+        networks["batchnorm"], tmp_path / "net.tflite", None, "int8", pictures, io
+    )
+    serve = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    least = np.iinfo(io).min
+    (image,) = serve.get_input_details().values()
+    (answer,) = serve.get_output_details().values()
+    assert (image["dtype"], answer["dtype"]) == (np.dtype(io), np.dtype(io))
+    assert image["quantization"] == (1, least), "a pixel is a step"
+    assert answer["quantization"] == (1 / 256, least)
+    for count in (1, 4):
+        got = serve(image=(images[:count] + least).astype(io))["probabilities"]
+        want = expected(networks["batchnorm"], "batchnorm", images[:count])
+        found = (got.astype("float32") - least) / 256
+        np.testing.assert_allclose(found, want, atol=QUANTISED["int8"] + 1 / 256)
 
 
 @pytest.mark.slow
@@ -350,19 +362,20 @@ def test_what_gives_the_probabilities_of_other_classes_is_refused(networks):
     ],
 )
 def test_what_tensorflow_says_about_a_full_disk(tmp_path, monkeypatch, message, reason):
-    def fail(*_):
+    def fail(*_, **__):
         raise tf.errors.UnknownError(None, None, message)
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
+    signatures = {"serving_default": (lambda x: {"y": x}, tf.TensorSpec((None,)))}
     with pytest.raises(OSError, match=f"^{reason}"):
-        exporting.saved_model._write({}, tmp_path)
+        exporting.saved_model._write(signatures, tmp_path)
 
 
 def test_a_missing_package_is_one_sentence(networks, tmp_path, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match="needs the package onnx; install it with"):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(UserError, match="needs the package tf2onnx; install it with"):
         exporting.export_onnx(networks["slim"], tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -473,6 +486,8 @@ def test_a_network_of_any_size_is_refused_before_calibration(run_script, tmp_pat
     [
         (["net.onnx", "--quantize", "int8"], "--quantize is for --format litert, not onnx"),
         (["net.tflite", "--precision", "bfloat16"], "--precision is for --format saved_model"),
+        (["net.onnx", "--io", "uint8"], "--io is for --format litert, not onnx"),
+        (["net.tflite", "--io", "uint8"], "--io uint8 needs --quantize int8; give it too"),
         (["net.tfl"], "net.tfl has the suffix of no format (.tflite, .onnx, .xml); give another"),
     ],
 )

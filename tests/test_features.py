@@ -7,6 +7,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.explaining import circuits, exciting, features, fourier, robustness, units
 from keras_googlenet.googlenet import TABLE_1, GoogLeNet
 from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.normal_form import copy_trunk
 
 FULL_WIDTH = True
 SIZE = 48
@@ -251,8 +252,8 @@ def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalised, pho
         inputs = preprocess_input(photographs[:1, :65, :65], variant)
         for layer in ("inception_3a_5x5", "inception_3a_5x5_relu"):
             ours = features.unit_network(network, layer)([inputs]).numpy()
-            unit = keras.Model(network.inputs, network.get_layer("inception_3a_5x5_relu").output)
-            unit = features.float32_copy(unit, any_size=True)
+            relu = network.get_layer("inception_3a_5x5_relu").output
+            unit = copy_trunk(network, relu, any_size=True)
             assert ours.min() < 0
             np.testing.assert_allclose(np.maximum(ours, 0), unit([inputs]), atol=1e-4)
 

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import VARIANTS
 from keras_googlenet.imagenet import (
+    check_images,
     decode_predictions,
     default_labels,
     find_class,
@@ -199,3 +200,41 @@ def test_labels_that_break_lines_stay_one_line_each(tmp_path):
     expected = ["red fox", "red wolf", "lynx", "café", "bear"]
     assert file.read_text(encoding="utf-8").splitlines() == expected
     assert read_labels(file) == expected
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (2, 8, 8, 4), (1,)])
+def test_preprocessing_refuses_other_channels(shape):
+    with pytest.raises(ValueError, match=r"must be \(..., 3\) RGB. Received: x of shape"):
+        preprocess_input(np.zeros(shape, "uint8"))
+
+
+IMAGES = np.full((2, 8, 8, 3), 9.0)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES[0], r"n x 8 x 8 x 3.*shape \(8, 8, 3\)"),
+        (IMAGES[..., :1], r"shape \(2, 8, 8, 1\)"),
+        (IMAGES[:, :7], r"shape \(2, 7, 8, 3\)"),
+        (IMAGES[:0], r"at least one image.*shape \(0, 8, 8, 3\)"),
+        (np.where(np.arange(2)[:, None, None, None], np.nan, IMAGES), "1 of 2 with NaN"),
+        (IMAGES * np.inf, "2 of 2 with NaN or infinity"),
+        (IMAGES.astype("str"), "must be numbers. Received: images of dtype <U"),
+        (IMAGES > 0, "dtype bool"),
+        (None, r"shape \(\)"),
+    ],
+)
+def test_images_that_a_network_does_not_take(images, message):
+    with pytest.raises(UserError, match=message):
+        check_images(images, (8, 8))
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_that_a_network_takes():
+    for dtype in ("uint8", "int64", "float16", "float64"):
+        assert check_images(IMAGES.astype(dtype), (8, None)).dtype == dtype
+    assert check_images(0 * IMAGES, (8, 8)).shape == (2, 8, 8, 3)  # black
+    check_images(IMAGES / 255, (8, 8), pixels=False)
+    with pytest.warns(UserWarning, match="at most 0.0353, but must be RGB in \\[0, 255\\]"):
+        check_images(IMAGES / 255, (8, 8))

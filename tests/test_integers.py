@@ -6,20 +6,20 @@ import pytest
 import tensorflow as tf
 
 from keras_googlenet.exporting import integers
-from keras_googlenet.exporting.graph import LocalResponse, inference_graph
+from keras_googlenet.exporting.integers import IntegerNormalization
 from keras_googlenet.googlenet import GoogLeNet
 
-BVLC = LocalResponse(channels=8, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75)
-GOOGLE = LocalResponse(channels=8, depth_radius=5, bias=2.0, alpha=1e-4, beta=0.5)
+BVLC = {"depth_radius": 2, "bias": 1.0, "alpha": 2e-5, "beta": 0.75}
+GOOGLE = {"depth_radius": 5, "bias": 2.0, "alpha": 1e-4, "beta": 0.5}
 
 
 def energy(x, norm):
     """Bias and alpha times the squares of the neighbours, channel by channel."""
     total = np.zeros(x.shape)
-    for channel in range(norm.channels):
-        first = max(0, channel - norm.depth_radius)
-        neighbours = x[..., first : channel + norm.depth_radius + 1].astype("float64")
-        total[..., channel] = norm.bias + norm.alpha * (neighbours**2).sum(axis=-1)
+    for channel in range(x.shape[-1]):
+        first = max(0, channel - norm["depth_radius"])
+        neighbours = x[..., first : channel + norm["depth_radius"] + 1].astype("float64")
+        total[..., channel] = norm["bias"] + norm["alpha"] * (neighbours**2).sum(axis=-1)
     return total
 
 
@@ -33,10 +33,8 @@ def activations():
 @pytest.mark.parametrize("norm", [BVLC, GOOGLE])
 @pytest.mark.parametrize("split", [None, 3.0, 25.0])
 def test_every_split_computes_the_formula(norm, split, activations):
-    found = integers.local_response(
-        tf.constant(activations), integers.IntegerLocalResponse(norm, split)
-    )
-    powers = energy(activations, norm) ** norm.beta
+    found = IntegerNormalization(split, **norm)(activations)
+    powers = energy(activations, norm) ** norm["beta"]
     assert (powers > 25).any() and (powers < 3).any()  # both ranges are met
     np.testing.assert_allclose(found, activations / powers, rtol=2e-5)
 
@@ -46,7 +44,7 @@ def test_every_split_computes_the_formula(norm, split, activations):
     [(10.0, None), (25.0, None), (630.0, 630**0.5)],  # a step of 10 / 255 is small beside 1
 )
 def test_a_wide_range_is_split(largest, split):
-    assert integers._split(BVLC, largest) == pytest.approx(split)
+    assert integers._split(BVLC["bias"], largest) == pytest.approx(split)
 
 
 def test_the_ranges_are_those_of_what_is_normalised(photographs):
@@ -55,14 +53,12 @@ def test_the_ranges_are_those_of_what_is_normalised(photographs):
     kernel = model.get_layer("conv1_7x7_s2").kernel
     kernel.assign(20 * kernel)  # as large as a trained network's answers to edges
     images = photographs[:, :65, :65]
-    made = integers.with_integer_norms(inference_graph(model), model, images)
-    splits = {
-        step.name: step.operation.split for step in made.steps if hasattr(step.operation, "split")
-    }
+    made = integers.integer_normalizations(model, images)
+    splits = {name: layer.split for name, layer in made.items()}
     for name, before in (("pool1_norm1", "pool1_3x3_s2"), ("conv2_norm2", "conv2_3x3_relu")):
         below = keras.Model(model.inputs, model.get_layer(before).output)
         maps = below(images - np.float32([123, 117, 104])).numpy()
-        largest = energy(maps, BVLC._replace(channels=maps.shape[-1])).max()
+        largest = energy(maps, BVLC).max()
         expected = largest**0.5 if largest > 25.5 else None
         assert splits[name] == (expected and pytest.approx(expected, rel=1e-4))
     assert splits["pool1_norm1"]
@@ -74,24 +70,22 @@ def test_two_ranges_keep_small_energies():
     activations[0, 0, 0] = 4000  # one bright edge sets the range of all
     errors = {}
     for split in (None, 25.0):
-        content = convert(integers.IntegerLocalResponse(BVLC, split), activations)
-        expected = activations / energy(activations, BVLC) ** BVLC.beta
+        content = convert(IntegerNormalization(split, **BVLC), activations)
+        expected = activations / energy(activations, BVLC) ** BVLC["beta"]
         errors[split] = np.abs(content(activations) - expected).mean()
     assert errors[25.0] < errors[None] / 2
 
 
-def convert(operation, x):
-    """Returns the operation as LiteRT computes it in integers."""
+def convert(layer, x):
+    """Returns the layer as LiteRT computes it in integers."""
     from ai_edge_litert.interpreter import Interpreter
 
-    module = tf.Module()
-    module.serve = tf.function(
-        lambda x: {"y": integers.local_response(x, operation)},
-        input_signature=[tf.TensorSpec(x.shape, tf.float32, "x")],
-        autograph=False,
+    layer.build(x.shape)
+    serve = tf.function(
+        lambda x: {"y": layer(x)}, input_signature=[tf.TensorSpec(x.shape, name="x")]
     )
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.serve.get_concrete_function()], module
+        [serve.get_concrete_function()], layer
     )
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -62,6 +62,49 @@ def test_networks_that_the_scripts_cannot_use_are_refused(arguments, sentence, t
         models.load(tmp_path / "model.keras", need_classifier=False)
 
 
+@pytest.mark.parametrize(
+    ("layer", "value", "sentence"),
+    [
+        ("conv1_7x7_s2", np.nan, r"NaN or infinity in its weights \(conv1_7x7_s2\)"),
+        ("main", np.inf, r"NaN or infinity in its weights \(main\)"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(layer, value, sentence, tmp_path):
+    model = GoogLeNet(classes=3, aux_heads=False, input_shape=(32, 32, 3))
+    weights = model.get_layer(layer).get_weights()
+    weights[0].flat[3] = value
+    model.get_layer(layer).set_weights(weights)
+    model.save(tmp_path / "model.keras")
+    for need_classifier in (True, False):
+        with pytest.raises(UserError, match=sentence):
+            models.load(tmp_path / "model.keras", need_classifier=need_classifier)
+
+
+def test_preprocessing_for_other_pixels_is_refused(tmp_path):
+    """ImageNet's statistics are of pixels in [0, 1]."""
+    trunk = GoogLeNet(include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    norm = keras.layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.05] * 3)
+    steps = [keras.Input((32, 32, 3)), norm, trunk, keras.layers.Dense(3, "softmax")]
+    keras.Sequential(steps).save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="values up to 1139, so it is for pixels of another"):
+        models.load(tmp_path / "model.keras")
+
+
+def test_weights_to_begin_from_are_on_the_scale_of_the_variant(tmp_path):
+    trunk = GoogLeNet(include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    steps = [keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), trunk]
+    keras.Sequential([*steps, keras.layers.Dense(3, "softmax")]).save(tmp_path / "model.keras")
+    models.load(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="255, 255, 255 into 1, 1, 1, but .* 132, 138, 151"):
+        models.load(tmp_path / "model.keras", need_classifier=False)
+
+
+def test_predict_checks_its_images(saved):
+    loaded = models.load(saved)
+    with pytest.raises(UserError, match=r"n x 65 x 65 x 3.*shape \(2, 65, 65, 1\)"):
+        loaded.predict(np.zeros((2, 65, 65, 1)))
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(UserError, match="train.py has finished"):
         models.load(tmp_path)

@@ -8,15 +8,18 @@ import json
 import subprocess
 import sys
 import threading
+import time
+import types
 
 import numpy as np
 import pytest
 import serving_peers
+import urllib3
 from conftest import ROOT, SERVED_LABELS
 from PIL import Image
 from saved_model_loader import SavedModel
 
-from keras_googlenet import serving
+from keras_googlenet import serving, serving_errors
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import Prediction
 
@@ -28,6 +31,8 @@ INTERFACES = ["rest", pytest.param("grpc", marks=GRPC)]
 
 class Server:
     """Answers each request by the next `(status, document)` of its script; the last one stays.
+
+    Headers may follow as a third part.
 
     Attributes:
         requests: `(path, body)` of those that have come.
@@ -57,6 +62,16 @@ def short_pauses(monkeypatch):
     monkeypatch.setattr(serving, "FIRST_PAUSE", 0.01)
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """Those that urllib3 makes, without their random part and without making them."""
+    pauses = []
+    clock = types.SimpleNamespace(sleep=pauses.append, time=time.time)
+    monkeypatch.setattr(urllib3.util.retry, "time", clock)
+    monkeypatch.setattr(urllib3.util.retry.random, "random", lambda: 0.0)
+    return pauses
+
+
 def model_of(server, name="net", version=None, timeout=60):
     return serving.ServedModel(server.address, name, version, timeout)
 
@@ -84,22 +99,50 @@ def test_what_may_pass_is_tried_again(server, trouble):
     assert len(server.requests) == 3
 
 
-def test_pauses_double(server, monkeypatch):
-    pauses = []
-    monkeypatch.setattr(serving.time, "sleep", pauses.append)
-    monkeypatch.setattr(serving.random, "uniform", lambda low, high: high)
+def test_pauses_double(server, pauses):
     server.script = [(503, {"error": "the queue is full"})]
-    with pytest.raises(UserError, match=r"\(the queue is full; attempts: 5\); check"):
+    with pytest.raises(UserError, match=r"does not answer \(the queue is full\); check"):
         serving.connect(model_of(server))(b"picture")
-    assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.08])
-    assert len(server.requests) == serving.ATTEMPTS
+    assert pauses == pytest.approx([0.02, 0.04, 0.08])  # urllib3 leaves the first one out
+    assert len(server.requests) == 5
+
+
+def test_the_server_may_ask_for_a_pause(server, pauses):
+    busy = (429, {"error": "busy"})
+    server.script = [(*busy, {"Retry-After": "7"}), (200, ANSWER)]
+    assert serving.connect(model_of(server, timeout=60))(b"picture")[0].name == "tabby"
+    server.script = [(*busy, {"Retry-After": "70"})]
+    with pytest.raises(UserError, match=r"does not answer \(busy\)"):
+        serving.connect(model_of(server, timeout=60))(b"picture")
+    assert pauses == [7] and len(server.requests) == 3
 
 
 def test_retries_end_with_the_time(server, monkeypatch):
     monkeypatch.setattr(serving, "FIRST_PAUSE", 1000)
     server.script = [(503, {"error": "busy"})]
-    with pytest.raises(UserError, match="busy; attempts: 1"):
+    with pytest.raises(UserError, match=r"does not answer \(busy\)"):
         serving.connect(model_of(server, timeout=60))(b"picture")
+    assert len(server.requests) == 2  # the second one comes without a pause
+
+
+def test_attempts_share_the_time(server, monkeypatch):
+    """The first takes most of it, so the second has no more than what is left."""
+    slept = []
+
+    def answer(path, body):
+        slept.append(time.monotonic())
+        server.go_on.wait(1.2 if len(slept) == 1 else 10)
+        return 503, {"error": "busy"}
+
+    monkeypatch.setattr(server, "answer", answer)
+    server.go_on.clear()
+    with serving_peers.http_server(answer) as server.address:
+        begun = time.monotonic()
+        with pytest.raises(UserError, match="gave no answer in 2 s"):
+            serving.connect(model_of(server, timeout=2))(b"picture")
+        took = time.monotonic() - begun
+        server.go_on.set()
+    assert len(slept) == 2 and took < 3  # 1.2 s and 2 s if each had all of it
 
 
 def test_a_server_that_does_not_answer(server):
@@ -112,7 +155,7 @@ def test_a_server_that_does_not_answer(server):
 def test_nobody_listens():
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as gone:
         address = f"http://127.0.0.1:{gone.server_address[1]}"
-    with pytest.raises(UserError, match=r"does not answer \(Connection refused; attempts: 5\)"):
+    with pytest.raises(UserError, match=r"does not answer \(Connection refused\)"):
         serving.connect(serving.ServedModel(address, "net", None, 60))(b"picture")
 
 
@@ -123,7 +166,7 @@ def test_nobody_listens():
             400,
             "assertion failed: [the header declares] [70000000] [pixels]\n\t "
             "[[{{function_node map_while_body_2}}{{node map/while/Assert/Assert}}]]",
-            serving.PictureRefused,
+            serving_errors.PictureRefused,
             "refuses: the header declares 70000000 pixels.",
         ),
         (400, 'Serving signature name: "classify" not found', UserError, "check the model's name"),
@@ -181,7 +224,7 @@ def test_an_error_that_is_cut_short(server, monkeypatch):
         lambda self, key, value: send_header(self, key, "99" if "Length" in key else value),
     )
     server.script = [(400, {"error": "bad"})]
-    with pytest.raises(UserError, match=r"not answer \(IncompleteRead.*; attempts: 5\); check"):
+    with pytest.raises(UserError, match=r"not answer \(IncompleteRead.*\); check"):
         serving.connect(model_of(server))(b"picture")
 
 
@@ -224,7 +267,13 @@ def test_a_request_by_grpc_is_what_the_proto_says(version, number, label):
     [
         ("UNAVAILABLE", "the queue is full", None, None, 3),
         ("RESOURCE_EXHAUSTED", "too many requests", None, None, 3),
-        ("INVALID_ARGUMENT", "bad header", serving.PictureRefused, "refuses: bad header.", 1),
+        (
+            "INVALID_ARGUMENT",
+            "bad header",
+            serving_errors.PictureRefused,
+            "refuses: bad header.",
+            1,
+        ),
         ("NOT_FOUND", "Servable not found: x", UserError, "check the model's name and version", 1),
         ("FAILED_PRECONDITION", "no graph", UserError, "refuses: no graph.", 1),
         (None, None, UserError, "not as TensorFlow Serving with a network of this project", 1),
@@ -247,12 +296,31 @@ def test_what_grpc_answers(code, message, kind, said, attempts):
     with serving_peers.grpc_server(predict) as address:
         classify = serving.connect(serving.ServedModel(address, "net", None, 60))
         if kind is None:
-            assert len(classify(b"picture")) == 2
+            assert len(classify(b"x" * 1_000_000)) == 2  # gRPC alone repeats up to 256 KiB
         else:
             with pytest.raises(UserError, match=said) as caught:
                 classify(b"picture")
             assert type(caught.value) is kind
     assert len(calls) == attempts
+
+
+@GRPC
+def test_grpc_makes_five_attempts_with_growing_pauses(monkeypatch):
+    import grpc
+
+    monkeypatch.setattr(serving, "FIRST_PAUSE", 0.05)
+    calls = []
+
+    def predict(request, context):
+        calls.append(time.monotonic())
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the queue is full")
+
+    with serving_peers.grpc_server(predict) as address:
+        with pytest.raises(UserError, match=r"does not answer \(the queue is full\); check"):
+            serving.connect(serving.ServedModel(address, "net", None, 60))(b"picture")
+    pauses = np.diff(calls)
+    assert len(pauses) == 4
+    assert (pauses > 0.75 * 0.05 * 2 ** np.arange(4)).all()  # gRPC varies them by a fifth
 
 
 @GRPC
@@ -262,7 +330,7 @@ def test_grpc_gives_up_in_time_and_where_nobody_is():
         with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
             serving.connect(serving.ServedModel(address, "net", None, 0.3))(b"picture")
         go_on.set()
-    with pytest.raises(UserError, match=r"does not answer \(.*refused.*; attempts: 5\); check"):
+    with pytest.raises(UserError, match=r"does not answer \(Connection refused\); check"):
         serving.connect(serving.ServedModel(address, "net", None, 60))(b"picture")
 
 
@@ -271,7 +339,7 @@ def test_grpc_does_not_send_a_picture_that_is_too_large_again():
     small = [("grpc.max_receive_message_length", 100)]
     with serving_peers.grpc_server(lambda *_: grpc_answer(), small) as address:
         classify = serving.connect(serving.ServedModel(address, "net", None, 60))
-        with pytest.raises(serving.PictureRefused, match="refuses: .*larger than max"):
+        with pytest.raises(serving_errors.PictureRefused, match="refuses: .*larger than max"):
             classify(b"x" * 1000)
 
 

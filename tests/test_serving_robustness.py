@@ -9,6 +9,11 @@ from conftest import needs_linux
 from PIL import Image
 from processes import Process
 
+from keras_googlenet import exporting
+from keras_googlenet.googlenet import VARIANTS, GoogLeNet
+
+MAPS = ("serving_default", "features")  # signatures that take decoded images
+
 DAMAGED, FEW_DAMAGED = 2000, 200
 CLIENTS, ROUNDS = 16, 60  # each asks for its picture so often
 TOLERANCE = 1e-5  # of a probability, whoever else is asking
@@ -27,6 +32,62 @@ def test_damaged_pictures_get_an_answer_or_one_error(count, serving_folder, tmp_
     assert counts["answered"] + counts["refused"] == count
     assert counts["slowest"][0] < 60
     assert counts["answered"] > count / 20 and counts["refused"] > count / 4
+
+
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+def ask_for_what_does_not_fit(folder, size):
+    """Sends one request of each wrong kind after another; prints what each was answered."""
+    import numpy as np
+    from saved_model_loader import LoaderError, SavedModel
+
+    model, images = SavedModel(folder), np.full((2, size, size, 3), 100, "float32")
+    wrong = {
+        "no batch": images[0],
+        "a batch of batches": images[None],
+        "one number": images[0, 0, 0, 0],
+        "a row": images.reshape(2, -1),
+        "channels first": images.transpose(0, 3, 1, 2),
+        "one channel": images[..., :1],
+        "four channels": np.ones((1, size, size, 4)),
+        "too small": images[:, 1:, 1:],
+        "too wide": np.ones((1, size, size + 1, 3)),
+        "no pixels": images[:, :0, :0],
+        "no image": images[:0],
+        "NaN": np.where(np.arange(3) == 1, np.nan, images),
+        "infinity": np.where(np.arange(3) == 1, np.inf, images),
+    }
+    asked = [(name, "image", case, wrong[case]) for name in MAPS for case in wrong]
+    picture = jpeg(images[0])
+    for case, value in {"no batch": picture, "a table": [[picture]], "no image": []}.items():
+        asked.append(("classify", "image_bytes", case, np.array(value, object)))
+    answers = {}
+    for signature, name, case, value in asked:
+        try:
+            model.run(signature, {name: value})
+            answers[f"{signature}: {case}"] = "answered"
+        except LoaderError as error:
+            answers[f"{signature}: {case}"] = error.code
+    right = {signature: model.run(signature, {"image": images}) for signature in MAPS}
+    finite = all(np.isfinite(array).all() for found in right.values() for array in found.values())
+    print(json.dumps({"answers": answers, "finite": finite}))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "variant", [name if name == "paper" else slow(name) for name in VARIANTS if name != "naive"]
+)
+def test_requests_that_do_not_fit(variant, precision, tmp_path):
+    """In a process of its own: without checks, oneDNN aborts it (tensorflow #112555)."""
+    model = GoogLeNet(classes=4, input_shape=(65, 65, 3), variant=variant, aux_heads=False)
+    version, _ = exporting.export_saved_model(model, tmp_path / "net", precision=precision)
+    process = Process(ask_for_what_does_not_fit, version, 65, folder=tmp_path)
+    found = json.loads(process.finish().splitlines()[-1])
+    assert len(found["answers"]) == 13 * len(MAPS) + 3
+    assert set(found["answers"].values()) == {"INVALID_ARGUMENT"}, found
+    assert found["finite"]
 
 
 def ask_at_once(folder, pictures):

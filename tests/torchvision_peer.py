@@ -1,19 +1,34 @@
 """torchvision's own GoogLeNet, with random weights and statistics, as the peer to agree with."""
 
+import importlib.util
+from pathlib import Path
+
 
 def import_models():
     """torchvision.models; its wheel needs operators declared when its C++ part cannot be loaded."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
-        for suffix in ("", "_backward"):
-            _declare(library, f"{'_' if suffix else ''}{name}{suffix}")
-    for name in ("nms", "qnms"):
-        _declare(library, name)
+    if not _load_operators(torch):
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
+            for suffix in ("", "_backward"):
+                _declare(library, f"{'_' if suffix else ''}{name}{suffix}")
+        for name in ("nms", "qnms"):
+            _declare(library, name)
     import torchvision.models
 
     return torchvision.models
+
+
+def _load_operators(torch) -> bool:
+    """Whether the C++ part fits the installed torch, with or without CUDA."""
+    folder = Path(importlib.util.find_spec("torchvision").origin).parent
+    try:
+        for file in folder.glob("_C*.so"):
+            torch.ops.load_library(file)
+    except OSError:
+        return False
+    return hasattr(torch.ops.torchvision, "nms")
 
 
 def _declare(library, name):

@@ -26,6 +26,8 @@ from keras_googlenet.evaluation.records import (
     of_ensembles,
 )
 from keras_googlenet.evaluation.scoring import Member, heads_of, networks_of, score_examples
+from keras_googlenet.imagenet import check_images
+from keras_googlenet.normal_form import check_classifier, normal_form
 
 
 def measure_split(
@@ -106,17 +108,26 @@ def evaluate(model: keras.Model, batches: Iterable, variant: str) -> dict[str, f
     """Measures every head of a network.
 
     Args:
-        model: A GoogLeNet with three outputs or one.
+        model: A GoogLeNet, as `normal_form` takes it.
         batches: Pairs of images, `(n, size, size, 3)` RGB in [0, 255], and labels, `(n,)`.
-        variant: Decides the preprocessing.
+        variant: Decides the preprocessing, where the model has none inside.
 
     Returns:
         `examples`, and for each head `<head>_accuracy`, `<head>_top5` and `<head>_loss`, the
         mean cross-entropy in nats.
+
+    Raises:
+        UserError: If the model gives no probabilities, or images are not as `check_images` wants
+            them.
     """
-    classes = model.outputs[0].shape[-1]
+    model = normal_form(model)
+    check_classifier(model)
+    size, classes = model.inputs[0].shape[1:3], model.outputs[0].shape[-1]
     members = [Member(model, variant, np.arange(classes))]
-    pictures = (((images,), np.asarray(labels)) for images, labels in batches)
+    pictures = (
+        ((check_images(images, size).astype("float32", copy=False),), np.asarray(labels))
+        for images, labels in batches
+    )
     scored = score_examples(members, pictures, classes)
     records = [make_records(labels, scores) for labels, scores in scored]
     return head_metrics(np.concatenate(records), heads_of(members))

@@ -13,6 +13,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.classes import Classes
 from keras_googlenet.evaluation.records import record_type
 from keras_googlenet.evaluation.scoring import Member, heads_of
+from keras_googlenet.normal_form import trunk_pixels
 
 
 class Plan(NamedTuple):
@@ -108,7 +109,8 @@ def _examples(split: Split) -> Iterator[bytes]:
 
 
 def _fingerprint(member: Member) -> str:
-    return _hash([member.variant.encode(), *member.model.get_weights()])
+    pixels = trunk_pixels(member.model)  # what its own preprocessing makes of colors
+    return _hash([member.variant.encode(), pixels, *member.model.get_weights()])
 
 
 def _hash(parts: Iterable) -> str:

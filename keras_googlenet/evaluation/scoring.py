@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import HEADS
-from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.normal_form import preprocessing_for
 
 _SUM_TOLERANCE = 0.02  # of the probabilities of a crop; bfloat16 has three decimal digits
 
@@ -18,8 +18,8 @@ class Member(NamedTuple):
     """One network of an ensemble.
 
     Attributes:
-        model: A GoogLeNet with three outputs or one.
-        variant: Decides its preprocessing.
+        model: A GoogLeNet in normal form, with three outputs or one.
+        variant: Decides its preprocessing, where it has none inside.
         columns: `(outputs,)`, the place of each output among the ensemble's classes.
         view: Which of the pictures of a batch it looks at: its image size's.
     """
@@ -101,10 +101,15 @@ def _average(rows: np.ndarray, examples: int, views: int, protocols) -> np.ndarr
 def _in_place(heads: list, columns: np.ndarray, classes: int) -> np.ndarray:
     """Puts each output where its class stands; a class that the network lacks gets 0."""
     probabilities = np.stack([np.asarray(head, "float32") for head in heads])
+    if not np.isfinite(probabilities).all():
+        raise UserError(
+            "the outputs of the model are no probabilities but NaN, though its weights may be "
+            "finite: it overflows; train it again with a lower learning rate, or in float32."
+        )
     if not np.allclose(probabilities.sum(axis=-1), 1, atol=_SUM_TOLERANCE):
         raise UserError(
-            "the outputs of the model are no probabilities (NaN, or no softmax); "
-            "give one that ends in a softmax."
+            "the outputs of the model are no probabilities of classes that exclude each other: "
+            "they do not add up to 1; give one that ends in softmax."
         )
     placed = np.zeros((*probabilities.shape[:2], classes), "float32")
     placed[..., columns] = probabilities
@@ -113,9 +118,10 @@ def _in_place(heads: list, columns: np.ndarray, classes: int) -> np.ndarray:
 
 def _spread(member: Member, heads: int, strategy: tf.distribute.Strategy | None):
     """Returns a function from pictures to a list of probabilities, a head each."""
+    prepare = preprocessing_for(member.model, member.variant)
 
     def forward(images):
-        outputs = member.model(preprocess_input(images, member.variant), training=False)
+        outputs = member.model(prepare(images), training=False)
         return tf.nest.flatten(outputs)[:heads]
 
     if strategy is None or strategy.num_replicas_in_sync == 1:

@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.explaining.network import choose_classes, logit_network
-from keras_googlenet.googlenet import BRANCHES, TABLE_1, variant_of
-from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.explaining.network import choose_classes, explained
+from keras_googlenet.googlenet import BRANCHES, TABLE_1
 
 BranchMaps = dict[str, np.ndarray]
 
@@ -32,9 +31,9 @@ def branch_maps(
     over L is the logit without its bias.
 
     Args:
-        model: A GoogLeNet. It is left as it is.
+        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
         image: `(h, w, 3)` RGB in [0, 255] at the model's size; the variant's preprocessing is
-            applied inside.
+            applied inside, unless the model has its own.
         module: "3a" to "5b", one that the head sees.
         class_index: A class by number, wnid or name; the best one if not given.
         head: Whose logit is explained: "main", "aux1" or "aux2".
@@ -44,7 +43,8 @@ def branch_maps(
         "1x1", "3x3", "5x5" and "pool" -> `(h', w')` float32 at the module's resolution, signed.
 
     Raises:
-        ValueError: If there is no such module, class or head, or `model` is no GoogLeNet.
+        ValueError: If there is no such module, class or head, `model` is no GoogLeNet, or `image`
+            has another shape or holds NaN.
 
     Source: Selvaraju et al. 2017, section 3, for L; the split is this project's own.
     """
@@ -78,12 +78,11 @@ def branch_maps_of_modules(
     Raises:
         ValueError: As `branch_maps`.
     """
-    network = logit_network(model, head)
+    network, inputs = explained(model, np.asarray(image)[None], head)
     seen = [name for name in TABLE_1 if _has_module(network, name)]
     modules = seen if modules is None else modules
     for module in modules:
         _check_module(module, seen, head)
-    inputs = preprocess_input(np.asarray(image)[None], variant_of(model))
     index = choose_classes(network, inputs, class_index, labels)[0]
     outputs = [network.get_layer(f"inception_{module}_output").output for module in modules]
     watched = keras.Model(network.inputs, [*outputs, network.output])

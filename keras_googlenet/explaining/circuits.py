@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.explaining.units import Units
+from keras_googlenet.normal_form import normal_form
 
 _PASSED = ("ReLU", "BatchNormalization", "MaxPooling2D", "LocalResponseNormalization")
 
@@ -22,7 +23,7 @@ def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.nda
     linear; batch normalisation's factors are multiplied in.
 
     Args:
-        model: A GoogLeNet.
+        model: A GoogLeNet, as `normal_form` takes it.
         source: Channels of a module's output, of one of its branches, or of the stem.
         target: Channels of a convolution of the next module, or of its output.
 
@@ -35,6 +36,7 @@ def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.nda
     for units in (source, target):
         if units.channels is None:
             raise UserError(f"say which channels of {units.layer}, as in {units.layer}:3.")
+    model = normal_form(model)
     kernels = []
     for channel in target.channels:
         kernel = _kernel_from(model, source.layer, target.layer, channel)

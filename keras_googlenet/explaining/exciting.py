@@ -10,13 +10,14 @@ import tensorflow as tf
 from keras import tree
 
 from keras_googlenet.explaining.features import unit_network
-from keras_googlenet.googlenet import variant_of
-from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.imagenet import check_images
+from keras_googlenet.normal_form import normal_form, trunk_inputs
 
 CROPS = 9
 _SEES_ALL = (  # of the image; an adaptive window depends on its size
     keras.layers.Dense,
     keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
     keras.layers.AdaptiveAveragePooling2D,
 )
 
@@ -31,7 +32,7 @@ def top_crops(
     """Finds what excites channels most: one place in an image, the best images first.
 
     Args:
-        model: A GoogLeNet.
+        model: A GoogLeNet, as `normal_form` takes it.
         layer: As for `visualise`.
         channels: Channel numbers; `None` for the layer as a whole, whose mean square counts.
         batches: Images `(n, h, w, 3)` RGB in [0, 255], all of one size.
@@ -40,13 +41,18 @@ def top_crops(
     Returns:
         For each channel its crops, `(side, side, 3)` uint8: what the unit sees around the place,
         or the whole image where it sees all of it.
+
+    Raises:
+        UserError: If there is no such layer, or a batch is not as `check_images` wants it.
     """
+    model = normal_form(model)
     network = unit_network(model, layer)
     answer = tf.function(lambda images: network([images], training=False))
+    prepare = trunk_inputs(model, any_size=True)
     field = receptive_field(network.output)
     kept = [[] for _ in (channels if channels is not None else [None])]
     for images in batches:
-        answers = answer(preprocess_input(images, variant_of(model))).numpy()
+        answers = answer(prepare(check_images(images, (None, None)))).numpy()
         answers = answers if answers.ndim == 4 else answers[:, None, None]
         if channels is None:
             answers = np.maximum(answers, 0)

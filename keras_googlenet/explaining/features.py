@@ -13,10 +13,8 @@ from tqdm import tqdm
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.explaining import fourier, robustness
-from keras_googlenet.explaining.network import float32_copy
 from keras_googlenet.explaining.units import check_layer
-from keras_googlenet.googlenet import variant_of
-from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.normal_form import copy_trunk, normal_form, trunk_inputs
 
 STEPS = 200
 SIZE = 160  # pixels
@@ -44,7 +42,7 @@ def visualise(
     ReLU that is raised, with a tenth of the gradient where the unit is off.
 
     Args:
-        model: A GoogLeNet. It is left as it is.
+        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
         layer: A convolution, a module's output, or "main" for classes.
         directions: Channel or class numbers, or `(n, channels)` weights; `None` for one picture of
             the layer as a whole, such as a branch: the mean of the squares of all its channels.
@@ -61,6 +59,7 @@ def visualise(
     Raises:
         UserError: If there is no such layer or channel; it gives the nearest names or the range.
     """
+    model = normal_form(model)
     network = unit_network(model, layer)
     weights = _weights(directions, network.output.shape[-1])
     count = 1 if weights is None else len(weights)
@@ -68,13 +67,13 @@ def visualise(
     spectrum = tf.Variable(fourier.random_spectrum(count * diversity, size, seed))
     optimizer = keras.optimizers.Adam(_LEARNING_RATE)
     optimizer.build([spectrum])
-    variant = variant_of(model)
+    prepare = trunk_inputs(model, any_size=True)
 
     @tf.function
     def step(number):
         with tf.GradientTape() as tape:
             pictures = robustness.move(fourier.to_pixels(spectrum, size), tf.stack([seed, number]))
-            answers = network([preprocess_input(pictures, variant)], training=False)
+            answers = network([prepare(pictures)], training=False)
             reached = _objective(answers, repeated, neuron)
             loss = -tf.reduce_sum(reached)
             if diversity > 1:
@@ -90,10 +89,10 @@ def visualise(
 
 
 def unit_network(model: keras.Model, layer: str) -> keras.Model:
-    """Copies the part of a network below some units, for images of any size.
+    """Copies the part of a trunk below some units, for images of any size.
 
     Args:
-        model: A GoogLeNet.
+        model: A GoogLeNet, as `normal_form` takes it.
         layer: As for `visualise`.
 
     Returns:
@@ -102,11 +101,12 @@ def unit_network(model: keras.Model, layer: str) -> keras.Model:
     Raises:
         UserError: If there is no such layer; it gives the nearest names.
     """
+    model = normal_form(model)
     check_layer(model, layer)
     relu = f"{layer}_relu"  # a convolution stands for all of its unit, batch normalisation too
     named = {found.name for found in model.layers}
     output = _before_relu(model.get_layer(relu if relu in named else layer))
-    network = float32_copy(keras.Model(model.inputs, output), any_size=True)
+    network = copy_trunk(model, output, any_size=True)
     if layer == "main":
         network.get_layer(layer).activation = keras.activations.linear
     return network

@@ -12,10 +12,9 @@ from keras_googlenet.explaining.network import (
     ClassIndex,
     check_layer,
     choose_classes,
-    logit_network,
+    explained,
 )
-from keras_googlenet.googlenet import variant_of
-from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.imagenet import check_images
 
 CAM_METHODS = ("gradcam", "gradcam++", "layercam", "scorecam")  # of a layer
 METHODS = (*CAM_METHODS, "saliency", "smoothgrad")  # the last two are of the pixels
@@ -51,9 +50,9 @@ def gradcam(
     - "smoothgrad": the same of the mean gradient over 25 noisy copies (Smilkov et al. 2017).
 
     Args:
-        model: A GoogLeNet. It is left as it is.
-        images: `(n, h, w, 3)` RGB in [0, 255] at the model's size; the variant's preprocessing is
-            applied inside.
+        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
+        images: `(n, h, w, 3)` RGB in [0, 255] at the model's size, of any numeric dtype; the
+            variant's preprocessing is applied inside, unless the model has its own.
         class_index: A class by number, wnid or name, or one for each image; the best class of
             each image if not given.
         layer: Name of the layer whose channels are weighed; "saliency" and "smoothgrad" use none.
@@ -65,15 +64,17 @@ def gradcam(
         `(n, h, w)` float32 at input size, not normalised, at least 0.
 
     Raises:
-        ValueError: If there is no such layer, class, method or head, or `model` is no GoogLeNet.
+        ValueError: If there is no such layer, class, method or head, `model` is no GoogLeNet, or
+            `images` have another shape, are none, or hold NaN.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {list(METHODS)}. Received: {method=}.")
-    network = logit_network(model, head)
+    network, inputs = explained(model, images, head)
     check_layer(network, layer)
-    inputs = preprocess_input(np.asarray(images), variant_of(model))
     classes = choose_classes(network, inputs, class_index, labels)
-    return map_logits(network, inputs, classes, layer, method)
+    maps = map_logits(network, inputs, classes, layer, method)
+    size = np.shape(images)[1:3]  # that of the inputs, unless the model resizes
+    return maps if maps.shape[1:] == size else stretch(maps, size)
 
 
 def map_logits(
@@ -90,7 +91,11 @@ def map_logits(
 
     Returns:
         As `gradcam`.
+
+    Raises:
+        ValueError: As `gradcam`.
     """
+    inputs = check_images(inputs, network.inputs[0].shape[1:3], pixels=False)
     if method == "saliency":
         return _saliency(network, classes, inputs)
     if method == "smoothgrad":

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage, stats
 
+from keras_googlenet.imagenet import check_images
+
 TOLERANCE = 15 / 500  # of the side: 15 pixels on PASCAL VOC, Zhang et al. 2018
 THRESHOLD = 0.5  # of the greatest value; the convention of weakly supervised localisation varies
 STEPS = 10  # of deletion and insertion
@@ -94,8 +96,12 @@ def deletion_curve(
     Returns:
         `(n, steps + 1)` probabilities. A good map makes it fall early.
 
+    Raises:
+        ValueError: If the images are not as `check_images` wants them, or the maps of other size.
+
     Source: Petsiuk et al., "RISE", 2018.
     """
+    images = check_images(images, (None, None))
     empty = np.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape)
     return _curve(predict, images, empty, maps, classes, steps)
 
@@ -119,8 +125,12 @@ def insertion_curve(
     Returns:
         `(n, steps + 1)` probabilities. A good map makes it rise early.
 
+    Raises:
+        ValueError: As `deletion_curve`.
+
     Source: Petsiuk et al., "RISE", 2018.
     """
+    images = check_images(images, (None, None))
     deviation = _BLUR * images.shape[1]
     blurred = ndimage.gaussian_filter(images, (0, deviation, deviation, 0))
     return _curve(predict, blurred, images, maps, classes, steps)
@@ -149,6 +159,11 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _curve(predict, before, after, maps, classes, steps: int) -> np.ndarray:
     """Puts ever more pixels of `after` in place of those of `before`; ties go by place."""
+    if np.shape(maps) != after.shape[:3] or len(classes) != len(maps):
+        raise ValueError(
+            "`maps` must be (n, h, w) and `classes` (n,) for `images` of (n, h, w, 3). Received: "
+            f"maps of {np.shape(maps)}, {len(classes)} classes, images of {after.shape}."
+        )
     count = len(maps)
     ranks = np.stack(
         [stats.rankdata(-found, method="ordinal") for found in maps.reshape(count, -1)]

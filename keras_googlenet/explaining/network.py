@@ -9,58 +9,61 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import AUX_TAPS, HEADS, variant_of
-from keras_googlenet.imagenet import default_labels, find_class
+from keras_googlenet.googlenet import AUX_TAPS, HEADS
+from keras_googlenet.imagenet import check_images, default_labels, find_class
+from keras_googlenet.normal_form import check_alignment, copy_trunk, normal_form, trunk_inputs
 
 LAST_MODULE = {"main": "5b", **AUX_TAPS}  # the last module that each head sees
 
 ClassIndex = int | str | Sequence[int | str] | None
 
 
+def explained(model: keras.Model, images, head: str = "main"):
+    """Prepares a network and images for an explanation.
+
+    Args:
+        model: A GoogLeNet, as `normal_form` takes it.
+        images: `(n, h, w, 3)` RGB in [0, 255] at the model's size.
+        head: "main", "aux1" or "aux2".
+
+    Returns:
+        `(network, inputs)`: the `logit_network`, and what it takes for the images.
+
+    Raises:
+        UserError: If the model is no GoogLeNet or has no such head, or the images are not as
+            `check_images` wants them.
+    """
+    model = normal_form(model)
+    network = logit_network(model, head)
+    images = check_images(images, model.inputs[0].shape[1:3])
+    return network, np.asarray(trunk_inputs(model)(images), "float32")
+
+
 def logit_network(model: keras.Model, head: str = "main") -> keras.Model:
-    """Copies the part of a network that ends in the logits of one head.
+    """Copies the part of a network from its trunk to the logits of one head.
 
     The copy computes in float32 whatever the policy of the original, so that the parts of a map
     add up, and nothing that is done to it reaches the original.
 
     Args:
-        model: A GoogLeNet with three outputs or with one.
+        model: A GoogLeNet, as `normal_form` takes it.
         head: "main", "aux1" or "aux2".
 
     Returns:
-        A model `(n, h, w, channels) -> (n, classes)`.
+        A model `(n, h, w, channels) -> (n, classes)`, from preprocessed images.
 
     Raises:
-        ValueError: If `model` is no GoogLeNet or has no such head.
+        UserError: If `model` is no GoogLeNet or has no such head, or its preprocessing cuts a
+            part out of the image.
     """
-    variant_of(model)
+    model = normal_form(model)
+    check_alignment(model)
     present = [name for name in HEADS if any(layer.name == name for layer in model.layers)]
     if head not in present:
         raise UserError(f"`head` must be one that the model has: {present}. Received: {head=}.")
-    network = float32_copy(keras.Model(model.inputs, model.get_layer(head).output))
+    network = copy_trunk(model, model.get_layer(head).output)
     network.get_layer(head).activation = keras.activations.linear
     return network
-
-
-def float32_copy(network: keras.Model, any_size: bool = False) -> keras.Model:
-    """Copies a network, with its weights.
-
-    Args:
-        network: Functional model of one input.
-        any_size: Whether the copy takes images of any height and width.
-
-    Returns:
-        The copy, which computes in float32.
-    """
-
-    def copy(layer):
-        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
-
-    channels = network.inputs[0].shape[-1]
-    image = [keras.Input((None, None, channels), name="image")] if any_size else None
-    copied = keras.models.clone_model(network, input_tensors=image, clone_function=copy)
-    copied.set_weights(network.get_weights())
-    return copied
 
 
 def check_layer(network: keras.Model, layer: str):

@@ -13,8 +13,9 @@ from keras_googlenet.explaining.branches import branch_maps_of_modules
 from keras_googlenet.explaining.figures import Panel
 from keras_googlenet.explaining.maps import CAM_METHODS, METHODS, gradcam
 from keras_googlenet.explaining.network import LAST_MODULE
-from keras_googlenet.googlenet import HEADS, variant_of
-from keras_googlenet.imagenet import preprocess_input, split_label
+from keras_googlenet.googlenet import HEADS
+from keras_googlenet.imagenet import check_scores, split_label
+from keras_googlenet.normal_form import preprocess_for
 
 _WEIGHED, _GRADIENT = "activation, weighed", "logit a grey level"
 _UNITS = {
@@ -44,20 +45,21 @@ class Photograph(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A network to be explained: `model`, the names of its classes, and its input size."""
+    """A network to be explained, in normal form, the names of its classes, and its input size."""
 
     model: keras.Model
     labels: Sequence[str]
     image_size: int
 
     def look_at(self, file: str, image: tf.Tensor) -> Photograph:
-        """Shows the network an image, `(h, w, 3)` uint8."""
+        """Shows the network an image, `(h, w, 3)` uint8; `UserError` if it answers with NaN."""
         view = preprocessing.evaluation_view(image, self.image_size).numpy()
         square = preprocessing.evaluation_square(image, self.image_size).numpy()
-        inputs = preprocess_input(view[None], variant_of(self.model))
-        outputs = self.model.predict_on_batch(inputs)
+        outputs = self.model.predict_on_batch(preprocess_for(self.model, view[None]))
         outputs = outputs if isinstance(outputs, list) else [outputs]
         scores = {head: output[0] for head, output in zip(HEADS, outputs, strict=False)}
+        for row in scores.values():
+            check_scores(row, file)
         return Photograph(file, view, square, scores)
 
     def name(self, index: int) -> str:

@@ -8,6 +8,7 @@ import keras
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import find_class, split_label
+from keras_googlenet.normal_form import normal_form
 
 _HEAD = "main"
 
@@ -30,7 +31,7 @@ def parse_units(text: str, model: keras.Model, labels: Sequence[str] | None = No
     Args:
         text: `LAYER` for all of it, or `LAYER:` and numbers or ranges with commas between them,
             as in `inception_4c_output:3,12-20`; after `main:` names of classes do too.
-        model: A GoogLeNet.
+        model: A GoogLeNet, as `normal_form` takes it.
         labels: Class names.
 
     Returns:
@@ -40,6 +41,7 @@ def parse_units(text: str, model: keras.Model, labels: Sequence[str] | None = No
         UserError: If there is no such layer or channel.
     """
     layer, _, numbers = text.partition(":")
+    model = normal_form(model)
     check_layer(model, layer)
     if not numbers:
         return Units(layer, None)

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import inference_model, variant_of
-from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.exporting.serving_network import exported_network
+from keras_googlenet.normal_form import preprocess_for
 
 SAMPLE_PICTURES = 8
 BATCH_SIZE = 8  # pictures that are compared at once
@@ -77,12 +77,12 @@ def compare(
         UserError: If a probability differs by more than `tolerance`, or, on average, the sum of
             those that eight bits can hold does.
     """
-    network, variant = inference_model(model), variant_of(model)
+    network = exported_network(model)
     if pictures is None:
         pictures = sample_pictures(network.inputs[0].shape[1])
     batches = np.split(pictures.images, range(BATCH_SIZE, len(pictures.images), BATCH_SIZE))
     expected = np.concatenate(
-        [network.predict_on_batch(preprocess_input(batch, variant)) for batch in batches]
+        [network.predict_on_batch(preprocess_for(network, batch)) for batch in batches]
     )
     actual = np.concatenate([run(batch) for batch in batches])
     agreement = _agreement(expected, actual, pictures)

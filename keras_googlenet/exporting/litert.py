@@ -1,5 +1,6 @@
 """A LiteRT (TensorFlow Lite) file for phones and small computers."""
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import tensorflow as tf
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
-from keras_googlenet.exporting.graph import inference_graph
-from keras_googlenet.exporting.integers import with_integer_norms
+from keras_googlenet.exporting.integers import integer_normalizations
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
-from keras_googlenet.exporting.network import network_function
+from keras_googlenet.exporting.serving_network import answering_network
 
 # Greatest difference of a probability, for each kind of quantisation.
 TOLERANCES = {"none": TOLERANCE, "float16": 0.02, "dynamic": 0.25, "int8": 0.5}
+
+IO_TYPES = {"float32": tf.float32, "uint8": tf.uint8, "int8": tf.int8}
 
 
 def export_litert(
@@ -24,6 +26,7 @@ def export_litert(
     labels: list[str] | None = None,
     quantize: str = "none",
     pictures: Pictures | None = None,
+    io: str = "float32",
 ) -> tuple[Path, Agreement]:
     """Writes a LiteRT file with its labels beside it.
 
@@ -38,6 +41,9 @@ def export_litert(
             arithmetic throughout.
         pictures: What to compare on; `sample_pictures` if not given. "int8" needs them: every
             other one tells the ranges of the activations, the rest are compared on.
+        io: Type of the input and the output of an "int8" file. With "uint8" the input is the
+            pixels as they are and the output counts in 1/256; with "int8" both are less by 128,
+            as microcontrollers and accelerators want it.
 
     Returns:
         The file, and how it compares with `model`.
@@ -48,9 +54,11 @@ def export_litert(
     """
     path, labels = Path(path), labels_of(model, labels)
     calibration = None
+    if io != "float32" and quantize != "int8":
+        raise UserError(f'io="{io}" is for quantize="int8", not "{quantize}"; leave it out.')
     if quantize == "int8":
         calibration, pictures = halves(pictures)
-    content = converter(model, quantize, calibration).convert()
+    content = litert_bytes(model, quantize, calibration, io)
     agreement = compare(model, runner(content), TOLERANCES[quantize], pictures)
     with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
@@ -70,44 +78,81 @@ def halves(pictures: Pictures | None) -> tuple[np.ndarray, Pictures]:
     return images[::2], rest
 
 
-def converter(
-    model: keras.Model, quantize: str, calibration: np.ndarray | None
-) -> tf.lite.TFLiteConverter:
-    """Sets TensorFlow's converter up for a network.
+def litert_bytes(
+    model: keras.Model,
+    quantize: str = "none",
+    calibration: np.ndarray | None = None,
+    io: str = "float32",
+) -> bytes:
+    """Returns the content of the LiteRT file of a network.
 
     Args:
         model: Any GoogLeNet; the main head is converted.
         quantize: As in `export_litert`.
         calibration: `(n, size, size, 3)` float32 RGB in [0, 255], which tell "int8" its ranges.
+        io: As in `export_litert`.
     """
-    graph = inference_graph(model)
-    if quantize == "int8":
-        graph = with_integer_norms(graph, model, calibration)
-    network = network_function(graph)
+    replacements = integer_normalizations(model, calibration) if quantize == "int8" else None
+    network = answering_network(model, replacements=replacements)
+    options = converter_options(quantize, calibration, io)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.tflite"
+        network.export(path, format="litert", verbose=False, **options)
+        return path.read_bytes()
 
-    @tf.function(input_signature=network.input_signature, autograph=False)
-    def serve(image):
-        return {"probabilities": network(image)[1]}
 
-    module = tf.Module()
-    module.serve = serve
-    made = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], module)
+def converter_options(quantize: str, calibration: np.ndarray | None, io: str) -> dict:
+    """Returns the attributes of TensorFlow's converter for a kind of quantization."""
+    kinds = (
+        tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        if quantize == "int8"
+        else tf.lite.OpsSet.TFLITE_BUILTINS
+    )
+    options = {"target_spec": {"supported_ops": [kinds]}}
     if quantize != "none":
-        made.optimizations = [tf.lite.Optimize.DEFAULT]
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
-        made.target_spec.supported_types = [tf.float16]
+        options["target_spec"]["supported_types"] = [tf.float16]
     if quantize == "int8":
-        made.representative_dataset = lambda: ([image[None]] for image in calibration)
-        made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return made
+        images = with_all_values(calibration)
+        options["representative_dataset"] = lambda: ([image[None]] for image in images)
+        options["inference_input_type"] = options["inference_output_type"] = IO_TYPES[io]
+    return options
+
+
+def with_all_values(images: np.ndarray) -> np.ndarray:
+    """Puts black and white into a corner of the first image, so that a step is one pixel value."""
+    images = images.copy()
+    images[0, 0, :2] = [[0], [255]]
+    return images
 
 
 def runner(content: bytes) -> Run:
-    """Loads a LiteRT file and returns what calls it."""
+    """Loads a LiteRT file and returns what calls it, with images and probabilities in float32."""
     from ai_edge_litert.interpreter import Interpreter
 
     serve = Interpreter(model_content=content).get_signature_runner("serving_default")
-    return lambda images: serve(image=images)["probabilities"]
+    image = serve.get_input_details()["image"]
+    probabilities = serve.get_output_details()["probabilities"]
+
+    def run(images):
+        answer = serve(image=_quantized(images, image))["probabilities"]
+        return _dequantized(answer, probabilities)
+
+    return run
+
+
+def _quantized(values: np.ndarray, tensor: dict) -> np.ndarray:
+    scale, zero = tensor["quantization"]
+    if not scale:
+        return values.astype(tensor["dtype"], copy=False)
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(tensor["dtype"])
+
+
+def _dequantized(values: np.ndarray, tensor: dict) -> np.ndarray:
+    scale, zero = tensor["quantization"]
+    return (values.astype("float32") - zero) * scale if scale else values
 
 
 def operators(path: str | Path) -> Counter:

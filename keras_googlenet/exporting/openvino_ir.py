@@ -8,10 +8,9 @@ import keras
 from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
-from keras_googlenet.exporting.graph import inference_graph
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
-from keras_googlenet.exporting.onnx_file import onnx_bytes
 from keras_googlenet.exporting.optional import optional
+from keras_googlenet.exporting.serving_network import answering_network
 
 
 def export_openvino(
@@ -42,17 +41,16 @@ def export_openvino(
     if path.suffix != ".xml":
         raise UserError(f"OpenVINO reads .xml files only; give another name than {path.name}.")
     openvino = optional("openvino")
-    network = openvino.Core().read_model(onnx_bytes(inference_graph(model)))
-    agreement = compare(model, _run(openvino, network), TOLERANCE, pictures)
     weights = path.with_suffix(".bin")
     with replacing_with_labels(path, labels) as file, replacing(weights) as weights_file:
-        openvino.save_model(network, file, compress_to_fp16=False)
+        answering_network(model).export(str(file), format="openvino", verbose=False)
+        agreement = compare(model, _run(openvino, file), TOLERANCE, pictures)
         os.replace(file.with_suffix(".bin"), weights_file)
         path.unlink(missing_ok=True)  # rather none for a moment than an old one with new weights
     return path, agreement
 
 
-def _run(openvino, network) -> Run:
+def _run(openvino, file: Path) -> Run:
     exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take bfloat16
-    compiled = openvino.Core().compile_model(network, "CPU", exact)
+    compiled = openvino.Core().compile_model(file, "CPU", exact)
     return lambda images: compiled({"image": images})["probabilities"]

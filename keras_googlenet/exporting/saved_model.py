@@ -12,9 +12,8 @@ from keras_googlenet.data import preprocessing
 from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import warmup
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
-from keras_googlenet.exporting.graph import Graph, inference_graph, merge_siblings
 from keras_googlenet.exporting.labelled import labels_of
-from keras_googlenet.exporting.network import network_function
+from keras_googlenet.exporting.serving_network import serving_network
 from keras_googlenet.imagenet import TOP, write_labels
 
 TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.1}  # greatest difference of a probability
@@ -55,44 +54,82 @@ def export_saved_model(
             are not equally many; nothing is written then.
     """
     labels = labels_of(model, labels)
-    graph = inference_graph(model)
+    network = serving_network(model, precision)
+    size = network.inputs[0].shape[1]
     version = _next_version(Path(path))
     with replacing(version) as folder:
-        _write(_signatures(graph, labels, precision), folder)
+        _write(_signatures(network, labels), folder)
         agreement = compare(model, _run(folder), TOLERANCES[precision], pictures)
         extra = folder / "assets.extra"
         extra.mkdir()
         write_labels(extra / "labels.txt", labels)
-        warmup.write_requests(extra / "tf_serving_warmup_requests", _warmup_inputs(graph))
+        warmup.write_requests(extra / "tf_serving_warmup_requests", _warmup_inputs(size))
     return version, agreement
 
 
-def _signatures(graph: Graph, labels: list[str], precision: str) -> dict[str, Callable]:
-    network = network_function(merge_siblings(graph), precision)
-    images = tf.TensorSpec((None, graph.image_size, graph.image_size, 3), tf.float32, name="image")
+def _signatures(network: keras.Model, labels: list[str]) -> dict[str, tuple]:
+    """Returns the function of each signature, and what it takes."""
+    size, run = network.inputs[0].shape[1], _frozen(network)
+    images = tf.TensorSpec((None, size, size, 3), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
-    @tf.function(input_signature=[images], autograph=False)
     def probabilities(image):
-        return {"probabilities": network(image)[1]}
+        return {"probabilities": run(_checked(image, images))["probabilities"]}
 
-    @tf.function(input_signature=[images], autograph=False)
     def features(image):
-        return {"features": network(image)[0]}
+        return {"features": run(_checked(image, images))["features"]}
 
-    @tf.function(input_signature=[encoded], autograph=False)
     def classify(image_bytes):
-        scores = network(_views(image_bytes, graph.image_size))[1]
-        scores, best = tf.math.top_k(scores, min(TOP, graph.classes))
+        image = _decoded(_not_empty(tf.ensure_shape(image_bytes, encoded.shape)), size)
+        scores, best = tf.math.top_k(run(image)["probabilities"], min(TOP, len(labels)))
         return {"classes": tf.gather(tf.constant(labels), best), "scores": scores}
 
-    return {"serving_default": probabilities, "classify": classify, "features": features}
+    return {
+        "serving_default": (probabilities, images),
+        "classify": (classify, encoded),
+        "features": (features, images),
+    }
 
 
-def _views(encoded: tf.Tensor, size: int) -> tf.Tensor:
+def _frozen(network: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns a network as a function whose weights are constants.
+
+    Constants, unlike variables, let TensorFlow lay the weights out once for its kernels, and leave
+    nothing to restore.
+    """
+    weights = [
+        [variable.numpy() for variable in variables]
+        for variables in (network.trainable_variables, network.non_trainable_variables)
+    ]
+
+    @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape)], autograph=False)
+    def run(image):
+        constants = [list(map(tf.constant, arrays)) for arrays in weights]
+        return network.stateless_call(*constants, image, training=False)[0]
+
+    return run
+
+
+def _checked(image: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """Refuses what is no batch of images: oneDNN would abort the process, or answer something."""
+    image = _not_empty(tf.ensure_shape(image, spec.shape))
+    finite = tf.reduce_all(tf.math.is_finite(image))
+    return _if(finite, "the image holds NaN or infinity", image)
+
+
+def _not_empty(batch: tf.Tensor) -> tf.Tensor:
+    return _if(tf.shape(batch)[0] > 0, "the request holds no image", batch)
+
+
+def _if(condition: tf.Tensor, otherwise: str, value: tf.Tensor) -> tf.Tensor:
+    """Returns `value`; where the condition does not hold, the request fails with `otherwise`."""
+    with tf.control_dependencies([tf.debugging.Assert(condition, [otherwise])]):
+        return tf.identity(value)
+
+
+def _decoded(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes, resizes and crops each image of a batch as it is evaluated."""
-    some = tf.debugging.Assert(tf.size(encoded) > 0, ["the request holds no image"])
-    with tf.device("/CPU:0"), tf.control_dependencies([some]):
+    with tf.device("/CPU:0"):
         return tf.map_fn(
             lambda image: preprocessing.evaluation_view(preprocessing.decode(image), size),
             encoded,
@@ -101,17 +138,19 @@ def _views(encoded: tf.Tensor, size: int) -> tf.Tensor:
         )
 
 
-def _write(signatures: dict, folder: Path):
+def _write(signatures: dict[str, tuple], folder: Path):
+    archive = keras.export.ExportArchive()
+    for name, (function, spec) in signatures.items():
+        archive.add_endpoint(name, function, [spec])
     try:
-        tf.saved_model.save(tf.Module(), str(folder), signatures)
+        archive.write_out(str(folder), verbose=False)
     except tf.errors.OpError as error:  # how TensorFlow reports a full disk
         found = re.search(r"; ([^;]+) \[Op", error.message)  # behind the file's name
         raise OSError(found[1] if found else error.message.strip().rpartition("\n")[2]) from error
 
 
-def _warmup_inputs(graph: Graph) -> dict[str, dict]:
-    shape = (1, graph.image_size, graph.image_size, 3)
-    black = tf.make_tensor_proto(0.0, tf.float32, shape)
+def _warmup_inputs(size: int) -> dict[str, dict]:
+    black = tf.make_tensor_proto(0.0, tf.float32, (1, size, size, 3))
     pixels = tf.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), tf.uint8)
     encoded = tf.make_tensor_proto([tf.io.encode_jpeg(pixels).numpy()])
     return {
