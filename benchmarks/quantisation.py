@@ -37,7 +37,7 @@ def main():
     pictures = agreement.Pictures(images, classes, f"half of {len(images)} images")
     calibration, pictures = litert.halves(pictures)
     int8 = litert.litert_bytes(loaded.model, "int8", calibration)
-    partly = partly_in_float(loaded.model, calibration, int8)
+    partly = partly_in_float(loaded.model, calibration)
     rows = {"int8": int8, "int8, normalizations in float": partly}
     print("| | largest | mean | same class | accuracy before | after |\n|---|---|---|---|---|---|")
     for name, content in rows.items():
@@ -51,13 +51,8 @@ def main():
             print(f"{name}: {count}")
 
 
-def partly_in_float(model: keras.Model, calibration: np.ndarray, int8: bytes) -> bytes:
+def partly_in_float(model: keras.Model, calibration: np.ndarray) -> bytes:
     """Converts again, leaving in float what computes a layer whose name has "norm" in it."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    tensors = Interpreter(model_content=int8).get_tensor_details()
-    names = [tensor["name"] for tensor in tensors if "_norm" in tensor["name"]]
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=names)
     replacements = integer_normalizations(model, calibration)
     with tempfile.TemporaryDirectory() as folder:
         answering_network(model, replacements=replacements).export(folder, verbose=False)
@@ -68,12 +63,23 @@ def partly_in_float(model: keras.Model, calibration: np.ndarray, int8: bytes) ->
         converter.target_spec.supported_ops = settings.pop("target_spec")["supported_ops"]
         for name, value in settings.items():
             setattr(converter, name, value)
+        options = tf.lite.experimental.QuantizationDebugOptions(
+            denylisted_nodes=names_of_norms(converter.convert())
+        )
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter,
             debug_dataset=converter.representative_dataset,
             debug_options=options,
         )
         return debugger.get_nondebug_quantized_model()
+
+
+def names_of_norms(content: bytes) -> list[str]:
+    """Returns the names of the tensors of a LiteRT file that normalizations compute."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    tensors = Interpreter(model_content=content).get_tensor_details()
+    return [tensor["name"] for tensor in tensors if "_norm" in tensor["name"]]
 
 
 if __name__ == "__main__":

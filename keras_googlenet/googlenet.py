@@ -358,7 +358,7 @@ def inference_model(model: keras.Model) -> keras.Model:
     """
     if len(model.outputs) == 1:
         return model
-    return keras.Model(model.inputs, model.get_layer("main").output, name=model.name)
+    return keras.Model(model.input, model.get_layer("main").output, name=model.name)
 
 
 def variant_of(model: keras.Model) -> str:

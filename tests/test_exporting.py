@@ -238,26 +238,37 @@ def test_litert_file(networks, photographs, tmp_path):
     assert (tmp_path / "net.labels.txt").read_text() == "a\nb\nc\nd\ne\nf\n"
 
 
+def test_a_litert_file_refuses_other_shapes(networks, photographs, tmp_path):
+    path, _ = exporting.export_litert(networks["paper"], tmp_path / "net.tflite")
+    images = photographs[:, :65, :65]
+    for wrong in (images[..., :1], images[:, 1:], images[None], images[0], images[:0]):
+        serve = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+        with pytest.raises(RuntimeError, match="failed to"):
+            serve(image=wrong)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("io", ["uint8", "int8"])
 def test_integers_in_and_out(networks, photographs, io, tmp_path):
+    """On whole pixel values they lose nothing beside the file with float32 at both ends."""
     images = np.rint(photographs[:, :65, :65])
     pictures = agreement.Pictures(images, None, "photographs")
-    path, _ = exporting.export_litert(
-        networks["batchnorm"], tmp_path / "net.tflite", None, "int8", pictures, io
-    )
-    serve = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    runners = {}
+    for kind in ("float32", io):
+        path, _ = exporting.export_litert(
+            networks["batchnorm"], tmp_path / f"{kind}.tflite", None, "int8", pictures, kind
+        )
+        runners[kind] = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
     least = np.iinfo(io).min
-    (image,) = serve.get_input_details().values()
-    (answer,) = serve.get_output_details().values()
+    (image,) = runners[io].get_input_details().values()
+    (answer,) = runners[io].get_output_details().values()
     assert (image["dtype"], answer["dtype"]) == (np.dtype(io), np.dtype(io))
     assert image["quantization"] == (1, least), "a pixel is a step"
     assert answer["quantization"] == (1 / 256, least)
-    for count in (1, 4):
-        got = serve(image=(images[:count] + least).astype(io))["probabilities"]
-        want = expected(networks["batchnorm"], "batchnorm", images[:count])
-        found = (got.astype("float32") - least) / 256
-        np.testing.assert_allclose(found, want, atol=QUANTISED["int8"] + 1 / 256)
+    got = runners[io](image=(images + least).astype(io))["probabilities"]
+    want = runners["float32"](image=images)["probabilities"]
+    np.testing.assert_allclose((got.astype("float32") - least) / 256, want, atol=1e-6)
+    assert np.abs(want[0] - want[1]).max() > 1 / 256
 
 
 @pytest.mark.slow

@@ -94,11 +94,28 @@ def litert_bytes(
     """
     replacements = integer_normalizations(model, calibration) if quantize == "int8" else None
     network = answering_network(model, replacements=replacements)
+    image = keras.Input(network.inputs[0].shape[1:], name="image")
+    network = keras.Model(image, network(_SizeCheck()(image)))
     options = converter_options(quantize, calibration, io)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"
         network.export(path, format="litert", verbose=False, **options)
         return path.read_bytes()
+
+
+class _SizeCheck(keras.layers.Layer):
+    """Lets images of one size alone pass.
+
+    LiteRT has no operator that checks, and its Python runner resizes the input to whatever comes:
+    images of one channel, or of another size, would be answered. Concatenation wants equal sizes.
+    """
+
+    def call(self, images):
+        none = tf.zeros((1, *images.shape[1:]), images.dtype)
+        return tf.concat([none, images], axis=0)[1:]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 def converter_options(quantize: str, calibration: np.ndarray | None, io: str) -> dict:

@@ -10,7 +10,12 @@ import numpy as np
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import inference_model
 from keras_googlenet.layers import LocalResponseNormalization
-from keras_googlenet.normal_form import check_classifier, normal_form, preprocess_for
+from keras_googlenet.normal_form import (
+    check_classifier,
+    check_pixels,
+    normal_form,
+    preprocess_for,
+)
 
 TRUNK = (  # what computes in the precision of the export; the rest stays in float32
     keras.layers.Conv2D,
@@ -31,8 +36,8 @@ def exported_network(model: keras.Model) -> keras.Model:
         The network in its normal form with one output, sharing weights with `model`.
 
     Raises:
-        UserError: If it is no GoogLeNet, gives no probabilities, or does not take square images
-            of one size with three channels.
+        UserError: If it is no GoogLeNet, gives no probabilities, does not take square images of
+            one size with three channels, or is for pixels of another range than [0, 255].
     """
     network = inference_model(normal_form(model))
     check_classifier(network)
@@ -42,6 +47,7 @@ def exported_network(model: keras.Model) -> keras.Model:
             f"the model takes images of {height}x{width} with {channels} channels; an export "
             "needs one fixed square size and 3 channels."
         )
+    check_pixels(network)
     return network
 
 
