@@ -35,7 +35,7 @@ from keras_googlenet.parts import (
 _COLORS = np.float32(
     [[0, 0, 0], [64, 64, 64], [128, 128, 128], [255, 255, 255], [255, 128, 0], [0, 64, 192]]
 )
-_GREATEST_PIXEL = 512  # to reach more, preprocessing must be for pixels in [0, 1]
+_GREATEST_PIXEL = 300  # to reach more, preprocessing must be for pixels in [0, 1]
 _SCALE_TOLERANCE = 0.02  # of the greatest value: a mean may be rounded, or measured
 
 
@@ -262,7 +262,8 @@ def _is_normal(model: keras.Model, flat: FlatNetwork, parts: Parts) -> bool:
         and not any(does_nothing(call) for call in parts.preprocessing)
         and all(_is_normal_head(name, head) for name, head in parts.heads.items())
         and [value.call.name for value in flat.outputs] == names
-        and isinstance(model.output, list) == (len(names) > 1)
+        and (isinstance(model.output, list) or len(names) == 1)
+        and not isinstance(model.output, dict)
     )
 
 

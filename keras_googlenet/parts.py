@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.flattening import Call, FlatNetwork, Value, flatten, needed_for
@@ -31,7 +32,7 @@ _TRAITS = (  # of a layer's configuration: what decides the function that it com
 
 # Keras' layers by what they do at inference.
 GEOMETRY = ("Resizing", "CenterCrop", "ZeroPadding2D", "Cropping2D")
-_PREPROCESSING = (*GEOMETRY, "Rescaling", "Normalization", "AutoContrast", "CLAHE")
+_PREPROCESSING = (*GEOMETRY, "Rescaling", "Normalization", "AutoContrast")
 _NOTHING = (
     *("Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise"),
     *("Identity", "ActivityRegularization"),
@@ -83,6 +84,11 @@ def take_apart(flat: FlatNetwork) -> Parts:
     Raises:
         UserError: If it is no GoogLeNet, or has layers that none has; it says what was found.
     """
+    if len(flat.image.tensor.shape) != 4:
+        raise UserError(
+            f"the model takes inputs of shape {flat.image.tensor.shape}, not color images "
+            "(n, height, width, 3); give one that does."
+        )
     for call in flat.calls:
         _check_not_quantized(call)
     variant = find_variant(call.operation for call in flat.calls)
@@ -99,7 +105,7 @@ def take_apart(flat: FlatNetwork) -> Parts:
     _check_trunk(trunk, expected, heads, variant)
     entry = next(call for call in trunk if call.name in ENTRIES)
     preprocessing = needed_for(entry.inputs, flat.calls)
-    _check_preprocessing(preprocessing, trunk)
+    _check_preprocessing(preprocessing, trunk, flat.image.tensor.dtype)
     return Parts(variant, preprocessing, trunk, heads)
 
 
@@ -114,6 +120,8 @@ def does_nothing(call: Call) -> bool:
     match kind:
         case "Activation":
             return activation_name(call.operation.activation) == "linear"
+        case "Rescaling":
+            return np.all(call.operation.scale == 1) and not np.any(call.operation.offset)
         case "Cast":
             return "float" in keras.backend.standardize_dtype(call.outputs[0].tensor.dtype)
         case "Flatten" | "Reshape" | "RandomCrop":
@@ -211,9 +219,14 @@ def _names(names: Sequence[str | None]) -> str:
     return ", ".join(name or "the image" for name in names)
 
 
-def _check_preprocessing(calls: list[Call], trunk: list[Call]):
+def _check_preprocessing(calls: list[Call], trunk: list[Call], dtype: str):
     """Takes preprocessing layers of Keras, and operations of `keras.ops`."""
     for call in calls:
+        if "int" in dtype and changes_values(call) and "int" in call.outputs[0].tensor.dtype:
+            raise UserError(
+                f"the model computes in {dtype} before the trunk ({call.name}), where values wrap "
+                "around; cast the images to float32 first."
+            )
         kind = _kind(call.operation)
         taken = kind in _PREPROCESSING if isinstance(call.operation, keras.Layer) else kind
         if call in trunk or not (taken or does_nothing(call)):

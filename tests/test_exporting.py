@@ -238,6 +238,21 @@ def test_litert_file(networks, photographs, tmp_path):
     assert (tmp_path / "net.labels.txt").read_text() == "a\nb\nc\nd\ne\nf\n"
 
 
+@pytest.mark.slow
+def test_preprocessing_that_a_format_cannot_hold_is_one_sentence(networks, tmp_path):
+    """LiteRT has no operator for what antialiasing is made of."""
+    image = keras.Input((96, 96, 3))
+    resized = keras.layers.Resizing(65, 65, antialias=True)(image)
+    inner = networks["slim"].get_layer("main").output
+    inner = keras.Model(networks["slim"].input, inner)
+    model = keras.Model(image, inner(resized / 127.5 - 1))
+    with pytest.raises(UserError, match=r"cannot be written as LiteRT \(.*; write a SavedModel"):
+        exporting.export_litert(model, tmp_path / "net.tflite")
+    assert not list(tmp_path.iterdir())
+    _, report = exporting.export_saved_model(model, tmp_path / "net")
+    assert report.largest < TOLERANCE
+
+
 def test_a_litert_file_refuses_other_shapes(networks, photographs, tmp_path):
     path, _ = exporting.export_litert(networks["paper"], tmp_path / "net.tflite")
     images = photographs[:, :65, :65]

@@ -16,6 +16,7 @@ from keras_googlenet.googlenet import GoogLeNet
 from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.normal_form import (
     check_classifier,
+    check_pixels,
     check_trunk_scale,
     has_preprocessing,
     normal_form,
@@ -58,6 +59,10 @@ def softmax(classes=3):
 
 def scaled(x):
     return x / 127.5 - 1
+
+
+def tripled(x):
+    return ops.repeat(x[..., None], 3, axis=-1)
 
 
 def planes(x):
@@ -192,6 +197,25 @@ def test_preprocessing_outside_is_ours(images):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+def test_an_output_by_name_is_one_output(images):
+    plain = whole()
+    named = keras.Model(plain.input, {"probabilities": plain.output})
+    found = normal_form(named)(preprocess_for(plain, images), training=False)
+    np.testing.assert_allclose(found, plain(scaled(images), training=False), atol=1e-6)
+
+
+def test_a_layer_that_scales_by_one_is_no_preprocessing():
+    assert not has_preprocessing(normal_form(chain(layers.Rescaling(1.0), trunk(), softmax())))
+
+
+@pytest.mark.parametrize(
+    "step", [layers.Rescaling(2.0, offset=-1), lambda x: (x - 0.45) / 0.225], ids=["slim", "torch"]
+)
+def test_preprocessing_for_pixels_up_to_one_is_refused(step):
+    with pytest.raises(UserError, match="for pixels of another range"):
+        check_pixels(normal_form(chain(step, trunk(), softmax())))
+
+
 def test_the_classifier_computes_in_float32():
     with dtype_policy("mixed_bfloat16"):
         base = GoogLeNet(include_top=False, pooling="avg", input_shape=SHAPE)
@@ -273,6 +297,16 @@ REFUSED = {
     "twice": (lambda: chain(trunk(), softmax(), layers.Softmax()), "has the activation softmax"),
     "one class": (lambda: chain(trunk(), softmax(1)), "one class, for which softmax"),
     "no dense": (lambda: chain(trunk(), layers.Softmax()), "no classifier"),
+    "gray": (
+        lambda: chain(
+            lambda x: ops.repeat(x[..., None], 3, -1), trunk(), softmax(), shape=(65, 65)
+        ),
+        r"inputs of shape \(None, 65, 65\), not color images",
+    ),
+    "bytes": (
+        lambda: chain(lambda x: x * 2, scaled, trunk(), softmax(), dtype="uint8"),
+        "computes in uint8 before the trunk .*; cast",
+    ),
     "subclass": (Subclass, "functional or Sequential"),
     "tanh": (lambda: chain(trunk(), layers.Dense(3, "tanh")), "ends in tanh"),
     "logits": (lambda: chain(trunk(), layers.Dense(3)), "ends in logits"),

@@ -12,6 +12,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.integers import integer_normalizations
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
+from keras_googlenet.exporting.optional import converting
 from keras_googlenet.exporting.serving_network import answering_network
 
 # Greatest difference of a probability, for each kind of quantisation.
@@ -58,8 +59,10 @@ def export_litert(
         raise UserError(f'io="{io}" is for quantize="int8", not "{quantize}"; leave it out.')
     if quantize == "int8":
         calibration, pictures = halves(pictures)
-    content = litert_bytes(model, quantize, calibration, io)
-    agreement = compare(model, runner(content), TOLERANCES[quantize], pictures)
+    with converting("LiteRT"):
+        content = litert_bytes(model, quantize, calibration, io)
+        run = runner(content)
+    agreement = compare(model, run, TOLERANCES[quantize], pictures)
     with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement

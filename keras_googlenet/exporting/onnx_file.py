@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
-from keras_googlenet.exporting.optional import optional
+from keras_googlenet.exporting.optional import converting, optional
 from keras_googlenet.exporting.serving_network import answering_network
 
 OPSET = 17  # of ONNX 1.12, 2022: no operator here needs a later one
@@ -40,8 +40,10 @@ def export_onnx(
             labels and classes are not equally many; nothing is written then.
     """
     path, labels = Path(path), labels_of(model, labels)
-    content = onnx_bytes(model)
-    agreement = compare(model, _run(content), TOLERANCE, pictures)
+    with converting("ONNX"):
+        content = onnx_bytes(model)
+        run = _run(content)
+    agreement = compare(model, run, TOLERANCE, pictures)
     with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement

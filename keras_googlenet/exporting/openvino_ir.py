@@ -9,7 +9,7 @@ from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
-from keras_googlenet.exporting.optional import optional
+from keras_googlenet.exporting.optional import converting, optional
 from keras_googlenet.exporting.serving_network import answering_network
 
 
@@ -43,8 +43,10 @@ def export_openvino(
     openvino = optional("openvino")
     weights = path.with_suffix(".bin")
     with replacing_with_labels(path, labels) as file, replacing(weights) as weights_file:
-        answering_network(model).export(str(file), format="openvino", verbose=False)
-        agreement = compare(model, _run(openvino, file), TOLERANCE, pictures)
+        with converting("OpenVINO"):
+            answering_network(model).export(str(file), format="openvino", verbose=False)
+            run = _run(openvino, file)
+        agreement = compare(model, run, TOLERANCE, pictures)
         os.replace(file.with_suffix(".bin"), weights_file)
         path.unlink(missing_ok=True)  # rather none for a moment than an old one with new weights
     return path, agreement
