@@ -61,7 +61,7 @@ def parse_flags() -> argparse.Namespace:
     add("--precision", choices=("float32", "bfloat16"), default="float32", help=precision)
     kinds = ("none", "float16", "dynamic", "int8")
     add("--quantize", choices=kinds, default="none", help="weights, or all, of a LiteRT file")
-    io = "input and output of an int8 LiteRT file: pixels and scores, or eight-bit numbers"
+    io = "type of the input and output of an int8 LiteRT network"
     add("--io", choices=("float32", "uint8", "int8"), default="float32", help=io)
     calibration = "folder or data set to compare on and to find int8's ranges with"
     add("--calibration", metavar="FOLDER|DATASET", type=cli.expanded, help=calibration)

@@ -62,6 +62,7 @@ def normal_form(model: keras.Model) -> keras.Model:
             says what was found.
 
     Example:
+    >>> from keras_googlenet import GoogLeNet
     >>> trunk = GoogLeNet(include_top=False, pooling="avg", input_shape=(64, 64, 3))
     >>> head = keras.layers.Dense(5, "softmax", name="flowers")
     >>> model = keras.Sequential([keras.layers.Rescaling(1 / 127.5, offset=-1), trunk, head])

@@ -75,7 +75,7 @@ def ask_for_what_does_not_fit(folder, size):
     print(json.dumps({"answers": answers, "finite": finite}))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", slow("bfloat16")])
 @pytest.mark.parametrize(
     "variant", [name if name == "paper" else slow(name) for name in VARIANTS if name != "naive"]
 )
