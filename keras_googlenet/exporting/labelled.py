@@ -8,7 +8,6 @@ import keras
 
 from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
-from keras_googlenet.exporting.serving_network import exported_network
 from keras_googlenet.imagenet import default_labels, labels_path, write_labels
 
 
@@ -35,10 +34,9 @@ def labels_of(model: keras.Model, labels: list[str] | None) -> list[str]:
     """Returns the names of a network's classes: `labels`, or `default_labels` if `None`.
 
     Raises:
-        UserError: If there are more or fewer labels than classes, or the network cannot be
-            exported.
+        UserError: If there are more or fewer labels than classes.
     """
-    classes = exported_network(model).outputs[0].shape[-1]
+    classes = model.outputs[0].shape[-1]
     if labels is None:
         return default_labels(classes)
     if len(labels) != classes:

@@ -13,7 +13,7 @@ from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, 
 from keras_googlenet.exporting.integers import integer_normalizations
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
 from keras_googlenet.exporting.optional import converting
-from keras_googlenet.exporting.serving_network import answering_network
+from keras_googlenet.exporting.serving_network import answering_network, exported_network
 
 # Greatest difference of a probability, for each kind of quantisation.
 TOLERANCES = {"none": TOLERANCE, "float16": 0.02, "dynamic": 0.25, "int8": 0.5}
@@ -53,6 +53,7 @@ def export_litert(
         UserError: If a probability differs by more than `TOLERANCES` allow, "int8" has no
             pictures, or labels and classes are not equally many; nothing is written then.
     """
+    model = exported_network(model)
     path, labels = Path(path), labels_of(model, labels)
     calibration = None
     if io != "float32" and quantize != "int8":

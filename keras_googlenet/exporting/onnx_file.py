@@ -10,7 +10,7 @@ import numpy as np
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
 from keras_googlenet.exporting.optional import converting, optional
-from keras_googlenet.exporting.serving_network import answering_network
+from keras_googlenet.exporting.serving_network import answering_network, exported_network
 
 OPSET = 17  # of ONNX 1.12, 2022: no operator here needs a later one
 
@@ -39,6 +39,7 @@ def export_onnx(
         UserError: If a probability differs by more than `TOLERANCE`, packages are missing, or
             labels and classes are not equally many; nothing is written then.
     """
+    model = exported_network(model)
     path, labels = Path(path), labels_of(model, labels)
     with converting("ONNX"):
         content = onnx_bytes(model)

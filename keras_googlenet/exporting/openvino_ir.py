@@ -10,7 +10,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
 from keras_googlenet.exporting.optional import converting, optional
-from keras_googlenet.exporting.serving_network import answering_network
+from keras_googlenet.exporting.serving_network import answering_network, exported_network
 
 
 def export_openvino(
@@ -37,6 +37,7 @@ def export_openvino(
         UserError: If a probability differs by more than `TOLERANCE`, packages are missing, or
             labels and classes are not equally many; nothing is written then.
     """
+    model = exported_network(model)
     path, labels = Path(path), labels_of(model, labels)
     if path.suffix != ".xml":
         raise UserError(f"OpenVINO reads .xml files only; give another name than {path.name}.")

@@ -13,7 +13,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import warmup
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
 from keras_googlenet.exporting.labelled import labels_of
-from keras_googlenet.exporting.serving_network import serving_network
+from keras_googlenet.exporting.serving_network import exported_network, serving_network
 from keras_googlenet.imagenet import TOP, write_labels
 
 TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.1}  # greatest difference of a probability
@@ -53,6 +53,7 @@ def export_saved_model(
         UserError: If a probability differs by more than `TOLERANCES` allow, or labels and classes
             are not equally many; nothing is written then.
     """
+    model = exported_network(model)
     labels = labels_of(model, labels)
     network = serving_network(model, precision)
     size = network.inputs[0].shape[1]
