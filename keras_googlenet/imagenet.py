@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -43,13 +44,14 @@ def preprocess_input(x, variant: str = "paper"):
     """Turns RGB pixels into what the network of a variant was made for.
 
     Args:
-        x: `(..., 3)` RGB in [0, 255], an array or tensor of any backend; integers are taken for
-            NumPy arrays only.
+        x: `(..., 3)` RGB in [0, 255]: a list, an array, or a tensor of TensorFlow, JAX, PyTorch or
+            Keras. Integers are taken as float32.
         variant: A variant of `GoogLeNet`.
 
     Returns:
-        Float array or tensor of the same shape: minus the mean (123, 117, 104) for "paper",
+        Array or tensor of the same kind and shape: minus the mean (123, 117, 104) for "paper",
         "batchnorm" and "naive", in [-1, 1] for "torchvision" and "slim", minus 117 for "google".
+        A NumPy array is float32; tensors of floats keep their precision.
 
     Raises:
         ValueError: If `variant` is unknown, or the last dimension is known and not 3.
@@ -62,15 +64,31 @@ def preprocess_input(x, variant: str = "paper"):
         raise ValueError(
             f"`variant` must be one of {list(_SUBTRACT_DIVIDE)}. Received: {variant=}."
         )
-    shape = getattr(x, "shape", None)
-    shape = () if shape is None or _has_no_rank(shape) else tuple(shape)
+    subtract, divide = _SUBTRACT_DIVIDE[variant]
+    x, subtract = _as_floats(x, subtract)
+    shape = () if _has_no_rank(x.shape) else tuple(x.shape)
     if shape and shape[-1] not in (None, 3):
         raise ValueError(f"`x` must be (..., 3) RGB. Received: x of shape {shape}.")
-    subtract, divide = _SUBTRACT_DIVIDE[variant]
-    if isinstance(x, np.ndarray):
-        x = x.astype("float32", copy=False)
-    centred = x - np.asarray(subtract, "float32")
+    centred = x - subtract
     return centred if divide == 1.0 else centred / divide
+
+
+def _as_floats(x, numbers):
+    """Returns `x` in floats, and `numbers` as the framework that `x` belongs to subtracts them."""
+    if isinstance(x, np.ndarray) or not hasattr(x, "dtype"):
+        return np.asarray(x, "float32"), np.asarray(numbers, "float32")
+    is_float = "float" in str(x.dtype)
+    framework = type(x).__module__.partition(".")[0]
+    if framework == "tensorflow":  # imported already, by whoever made `x`
+        return x if is_float else sys.modules[framework].cast(x, "float32"), numbers
+    if hasattr(x, "new_tensor"):  # PyTorch
+        x = x if is_float else x.float()
+        return x, x.new_tensor(numbers)
+    if not is_float:
+        import keras
+
+        x = x.astype("float32") if hasattr(x, "astype") else keras.ops.cast(x, "float32")
+    return x, np.asarray(numbers, x.dtype)
 
 
 def _has_no_rank(shape) -> bool:
