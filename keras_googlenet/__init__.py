@@ -35,10 +35,10 @@ def __dir__() -> list[str]:
 
 
 class _RegisterLayers(importlib.abc.MetaPathFinder):
-    """Imports `layers` as soon as somebody imports Keras.
+    """Imports `googlenet` as soon as somebody imports Keras.
 
-    `keras.models.load_model` finds our layer only once it is registered, which needs Keras; this
-    makes it work after a bare `import keras_googlenet` without paying for Keras there.
+    `keras.models.load_model` finds our classes only once they are registered, which needs Keras;
+    this makes it work after a bare `import keras_googlenet` without paying for Keras there.
     """
 
     def find_spec(self, fullname, path=None, target=None):
@@ -53,7 +53,7 @@ class _RegisterLayers(importlib.abc.MetaPathFinder):
 
 
 def _register_layers():
-    importlib.import_module(f"{__name__}.layers")
+    importlib.import_module(f"{__name__}.googlenet")
 
 
 if "keras" in sys.modules:

@@ -5,6 +5,7 @@ it, the inception module of Figure 2, the auxiliary classifier of section 5, and
 Figure 3 with one line a row of Table 1.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -124,9 +125,11 @@ def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
         include_top: Whether to end in the classifiers; without, in features.
         weights: `None` (random), "imagenet" (the variant's published weights, downloaded once), or
             the path of a `.keras` or `.weights.h5` file that was saved from a network of the same
-            arguments. With "imagenet", a head of other than the 1000 classes stays random, and so
-            do auxiliary heads where the publisher has no trained ones or whose images are not of
-            209 to 256 pixels.
+            variant. Of a file, whatever fits is taken by layer name: heads that it lacks, or that
+            have other classes or image sizes there, stay random, and a warning names them. With
+            "imagenet", a head of other than the 1000 classes stays random, and so do auxiliary
+            heads where the publisher has no trained ones or whose images are not of 209 to 256
+            pixels.
         input_tensor: Optional Keras tensor `(n, height, width, channels)` to build on.
         input_shape: `(height, width, channels)`, `(224, 224, 3)` when not given. At least 65x65
             with auxiliary heads and 32x32 without; height and width may be `None` without.
@@ -146,7 +149,8 @@ def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
         `(n, classes)` float32, or one tensor with `aux_heads=False` or `include_top=False`.
 
     Raises:
-        ValueError: If arguments contradict each other or the image is too small.
+        ValueError: If arguments contradict each other, the image is too small, or the file is
+            missing, damaged, or of another variant or network.
 
     Source: arXiv 1409.4842, Table 1, Figures 2 and 3, section 5.
 
@@ -173,7 +177,7 @@ def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
         outputs = [pool_features(x, pooling)]
 
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(image)
-    model = keras.Model(inputs, outputs if aux_heads else outputs[0], name=name)
+    model = Functional(inputs, outputs if aux_heads else outputs[0], name=name)
     if weights is not None:
         _load_weights(model, weights, variant)
     return model
@@ -341,6 +345,33 @@ def _initializers(spec: Variant, bias: float) -> dict:
     }
 
 
+@keras.saving.register_keras_serializable(package="keras_googlenet")
+class Functional(keras.Model):
+    """A functional model that loads weights by the names of its layers.
+
+    It is called like Keras' own class, because weight files address nested models by that name.
+    """
+
+    def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs):
+        """Loads what fits of a file, as `GoogLeNet(weights=filepath)` does.
+
+        Args:
+            filepath: A `.keras` or `.weights.h5` file of a GoogLeNet of the same variant, or what
+                else `keras.Model.load_weights` takes, which is then left to Keras.
+            skip_mismatch: Whether layers outside the heads may keep their weights, too.
+            **kwargs: Those of `keras.Model.load_weights`.
+
+        Raises:
+            ValueError: If the file is missing, damaged, or of another variant or network.
+        """
+        if kwargs or re.search(r"://|(?<!\.weights)\.h5$|\.json$", str(filepath)):
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+            return
+        from keras_googlenet.weights.saved import load_saved
+
+        load_saved(self, filepath, skip_mismatch)
+
+
 def inference_model(model: keras.Model) -> keras.Model:
     """Returns the main head alone, sharing layers and weights with `model`.
 
@@ -358,7 +389,7 @@ def inference_model(model: keras.Model) -> keras.Model:
     """
     if len(model.outputs) == 1:
         return model
-    return keras.Model(model.input, model.get_layer("main").output, name=model.name)
+    return Functional(model.input, model.get_layer("main").output, name=model.name)
 
 
 def variant_of(model: keras.Model) -> str:
@@ -489,7 +520,9 @@ def _load_weights(model: keras.Model, weights: str, variant: str):
         return
     if not str(weights).endswith((".keras", ".weights.h5")):
         raise ValueError(
-            '`weights` must be None, "imagenet", or the path of a `.keras` or `.weights.h5` file. '
-            f"Received: {weights=}."
+            '`weights` must be None, "imagenet", or the path of a `.keras` or `.weights.h5` file; '
+            f"convert weights in other formats with convert.py first. Received: {weights=}."
         )
-    model.load_weights(weights)
+    from keras_googlenet.weights.saved import load_saved
+
+    load_saved(model, weights)

@@ -19,10 +19,12 @@ MEANS = {"paper": ((123, 117, 104), 1), "google": (117, 1), "torchvision": (127.
 
 def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
     source = GoogLeNet(classes=7, input_shape=(96, 96, 3))
-    said = []
-    target = network.build_network(Recipe(variant="paper", image_size=65), 3, source, said.append)
-    assert len(said) == 1 and said[0].endswith("start from random ones: main, aux1, aux2")
-    assert network.copy_weights(target, target) == []
+    recipe, said = Recipe(variant="paper", image_size=65), []
+    target = network.build_network(recipe, 3, source, said.append)
+    assert len(said) == 1 and said[0].startswith("--weights has no weights of a matching shape")
+    assert said[0].endswith("start from random weights: main, aux1, aux2")
+    network.build_network(recipe, 3, target, said.append)
+    assert len(said) == 1
     for name in ("conv1_7x7_s2", "inception_5b_5x5", "aux1_conv"):
         for ours, theirs in zip(
             target.get_layer(name).get_weights(), source.get_layer(name).get_weights(), strict=True
@@ -31,11 +33,11 @@ def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
 
 
 def test_weights_of_another_variant_are_refused():
-    with pytest.raises(UserError, match="give weights of the same variant"):
-        network.copy_weights(
-            GoogLeNet(classes=3, input_shape=SIZE, variant="batchnorm"),
-            GoogLeNet(classes=3, input_shape=SIZE),
-        )
+    source = GoogLeNet(classes=3, input_shape=SIZE, variant="batchnorm")
+    with pytest.raises(
+        UserError, match="--weights does not fit: its layer conv1_7x7_s2 has"
+    ):
+        network.build_network(Recipe(variant="paper", image_size=65), 3, source, print)
 
 
 def test_freezing_stops_what_a_layer_depends_on_and_nothing_else():

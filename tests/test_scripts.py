@@ -94,7 +94,7 @@ def test_fine_tuning_begins_from_other_weights(finished_run, run_script, image_f
         "train.py", *flags, "--freeze-until", "inception_4e_output", "--learning-rate", 0.001
     )
     assert outcome.status == 0, outcome.err
-    assert "random ones" not in outcome.err, "the classes are the same"
+    assert "random weights" not in outcome.err, "the classes are the same"
     before = keras.models.load_model(weights)
     after = keras.models.load_model(tmp_path / "run" / "model.keras")
     for name, same in (("conv1_7x7_s2", True), ("inception_4e_1x1_bn", True), ("main", False)):

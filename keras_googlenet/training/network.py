@@ -9,6 +9,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import HEADS, MINIMUM_SIZE_WITH_AUX, VARIANTS, GoogLeNet
 from keras_googlenet.imagenet import TOP, preprocess_input
 from keras_googlenet.training.recipe import Recipe
+from keras_googlenet.weights.saved import copy_layers, random_layers_message
 
 QUANTITIES = ("loss", "accuracy", "top5")  # of each head, after the number of examples
 
@@ -36,7 +37,7 @@ def build_network(
         say: Is told which layers found no weights of their shape in it.
 
     Raises:
-        UserError: If `recipe.freeze_until` is no layer.
+        UserError: If `recipe.freeze_until` is no layer, or the trunk of `weights` does not fit.
     """
     model = GoogLeNet(
         classes=classes,
@@ -46,12 +47,9 @@ def build_network(
         aux_dropout=recipe.aux_dropout,
     )
     if weights is not None:
-        random = copy_weights(weights, model)
+        random = copy_layers(weights, model, "--weights")
         if random:
-            say(
-                "--weights has no weights of a matching shape for these layers, which start from "
-                f"random ones: {', '.join(random)}"
-            )
+            say(random_layers_message("--weights", random))
     if recipe.freeze_until is not None:
         freeze(model, recipe.freeze_until)
     synchronize_batch_norm(model, recipe.sync_batch_norm)
@@ -162,35 +160,6 @@ def metrics_of(sums) -> dict[str, float]:
         for quantity, total in zip(QUANTITIES, row[1:], strict=True)
     }
     return {"loss": sum(w * means[f"{head}_loss"] for head, w in HEADS.items())} | means
-
-
-def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
-    """Copies by layer name what fits, and leaves out a head that does not.
-
-    Args:
-        source: Network to copy from.
-        target: Network to copy to, changed in place.
-
-    Returns:
-        Names of the layers of `target` with weights that kept their own.
-
-    Raises:
-        UserError: If a layer of the trunk is missing or has another shape.
-    """
-    available = {layer.name: layer.get_weights() for layer in source.layers}
-    kept = []
-    for layer in target.layers:
-        own, other = layer.get_weights(), available.get(layer.name, [])
-        if [value.shape for value in own] == [value.shape for value in other]:
-            layer.set_weights(other)
-        elif layer.name.partition("_")[0] in HEADS:
-            kept.append(layer.name)
-        else:
-            raise UserError(
-                f"--weights does not fit: its layer {layer.name} has other shapes than "
-                "this variant's; give weights of the same variant."
-            )
-    return kept
 
 
 def freeze(model: keras.Model, name: str):
