@@ -12,7 +12,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.lib.stride_tricks import sliding_window_view
 from reference import INCEPTION
 
-INT64, INT32, FLOAT, STRING, MESSAGE = 3, 5, 2, 9, 11  # FieldDescriptorProto.Type
+DOUBLE, FLOAT, INT64, INT32, STRING, MESSAGE, BYTES = 1, 2, 3, 5, 9, 11, 12  # of a field
+RAW_TYPES = {"float64": 0, "float32": 1, "float16": 2}  # enum Type of NVIDIA's caffe.proto
 MESSAGES = {
     "BlobShape": [("dim", 1, INT64, "packed")],
     "BlobProto": [
@@ -22,6 +23,9 @@ MESSAGES = {
         ("width", 4, INT32, ""),
         ("data", 5, FLOAT, "packed"),
         ("shape", 7, "BlobShape", ""),
+        ("double_data", 8, DOUBLE, "packed"),
+        ("raw_data_type", 10, INT32, ""),  # NVIDIA's Caffe, which DIGITS runs
+        ("raw_data", 12, BYTES, ""),
     ],
     "LayerParameter": [
         ("name", 1, STRING, ""),
@@ -70,14 +74,22 @@ def read_blobs(path):
     return blobs
 
 
-def write_blobs(path, blobs, old_form=False):
-    """A `.caffemodel` of these blobs, in the form of 2014 or today's."""
+def write_blobs(path, blobs, old_form=False, field="data"):
+    """A `.caffemodel` of these blobs, in the form of 2014 or today's.
+
+    `field` is where the numbers go: `data`, `double_data`, or `raw_data` in the arrays' own type.
+    """
     net = net_parameter()(name="GoogleNet")
     (net.layers if old_form else net.layer).add(name="conv1/relu_7x7")  # a layer without blobs
     for name, arrays in blobs.items():
         layer = (net.layers if old_form else net.layer).add(name=name)
         for array in arrays:
-            blob = layer.blobs.add(data=array.ravel())
+            blob = layer.blobs.add()
+            if field == "raw_data":
+                blob.raw_data_type = RAW_TYPES[array.dtype.name]
+                blob.raw_data = array.tobytes()
+            else:
+                getattr(blob, field).extend(array.ravel())
             if old_form:
                 sides = (1,) * (4 - array.ndim) + array.shape
                 blob.num, blob.channels, blob.height, blob.width = sides

@@ -14,6 +14,7 @@ import json
 import random
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +78,27 @@ class Outcome(NamedTuple):
     status: int
     out: str
     err: str
+
+
+@pytest.fixture
+def read_in_this_process(monkeypatch):
+    """The readers of weights in this process: the one of their own takes seconds for TensorFlow."""
+    from keras_googlenet.weight_files.contents import as_float32
+    from keras_googlenet.weight_files.process import one_error, open_weights
+    from keras_googlenet.weights import reading
+
+    @contextlib.contextmanager
+    def opened(path):
+        with tempfile.TemporaryDirectory() as folder:
+            name, contents = open_weights(path, Path(folder))
+
+            def read(names):
+                with one_error(name):
+                    return {found: as_float32(contents.read(found)) for found in names}
+
+            yield reading.WeightFile(name, contents.arrays, contents.facts, read)
+
+    monkeypatch.setattr(reading, "opened", opened)
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def _messages(folder):
     layer = b"\x0a\x01x" + b"\x3a" + _length(blob) + blob
     (folder / "rank").write_bytes(LAYER + _length(layer) + layer)
     return {
-        "prefix": "announces 4294967295 bytes where 4 are left",
-        "layers": "more than 1000000 fields",
+        "prefix": "begins as a Caffe model does, but is damaged",
+        "layers": "begins as a Caffe model does, but is damaged",
         "shape": "its shape is (4294967295, 4294967295) and holds 4 bytes",
         "rank": "4294967295, …) and holds 0 bytes",
     }
@@ -56,12 +56,12 @@ def _zips(folder):
     end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, count * len(entry), 4, 0)
     (folder / "members.zip").write_bytes(b"PK\x03\x04" + count * entry + end)
     return {
-        "bomb.pth": "unpacks to more than 64 MiB",
-        "bomb.pb": "unpacks to more than 64 MiB",
-        "memo.pth": "pickle",
+        "bomb.pth": "unpacks to more than 16 MiB",
+        "bomb.pb": "unpacks to more than 512 MiB",
+        "memo.pth": "taken for a PyTorch file, but is damaged",
         "rank.pth": "has 12000 dimensions",
-        "holes.zip": "has 1800 MiB",
-        "members.zip": "cannot be read: the archive's list of its files is too long",
+        "holes.zip": "damaged or cut off",
+        "members.zip": "holds no files of weights",
     }
 
 
@@ -76,10 +76,10 @@ def _tars(folder):
         file.truncate(1800 * 2**20)
     (folder / "sparse.tar.gz").write_bytes(gzip.compress(_sparse_member("x.ckpt")))
     return {
-        "bomb.tar.gz": "checkpoint: the archive unpacks to more than 64 MiB",
-        "other.tar.gz": "unpacks to more than 64 MiB",
-        "holes.tar.gz": "has 1800 MiB",
-        "sparse.tar.gz": "checkpoint: the archive holds a sparse file",
+        "bomb.tar.gz": "unpacks to more than 512 MiB",
+        "other.tar.gz": "unpacks to more than 512 MiB",
+        "holes.tar.gz": "damaged or cut off",
+        "sparse.tar.gz": "has 300 MiB",
     }
 
 
@@ -91,9 +91,9 @@ def _others(folder):
     zeros = np.zeros(17 * 2**20, "float32")
     slim_checkpoint.save({"zeros": zeros}, folder / "large.ckpt", old_form=False)
     return {
-        "header": "announces 4294967296 bytes",
+        "header": "header too large",
         "huge": "has 5120 MiB",
-        "large.ckpt": "its variables take more than 64 MiB",
+        "large.ckpt": "zeros (17825792,)",
     }
 
 

@@ -10,6 +10,7 @@ import zipfile
 
 import caffe_reference
 import google_graph
+import h5py
 import keras
 import numpy as np
 import slim_checkpoint
@@ -23,7 +24,7 @@ CLASSES = 3
 
 
 @functools.cache
-def network(variant, classes, aux_heads):
+def network(variant, classes, aux_heads, classifier_activation):
     """Stands in for `GoogLeNet`: one convolution and a classifier, named as in it."""
     normalized = variant in ("torchvision", "slim")
     image = keras.Input((8, 8, 3))
@@ -80,9 +81,18 @@ def torch_old(path):
 
 
 def safetensors(path):
-    from test_torchvision import save_safetensors
+    from safetensors.torch import save_file
 
-    save_safetensors(state_dictionary(), path)
+    save_file(state_dictionary(), path)
+
+
+def caffe_hdf5(path):
+    kernel = KERNEL[:, :, ::-1].transpose(3, 2, 0, 1)
+    blobs = {"conv1/7x7_s2": [kernel, OFFSETS], "loss3/classifier": [MATRIX.T, BIAS]}
+    with h5py.File(path, "w") as file:
+        for layer, arrays in blobs.items():
+            for index, array in enumerate(arrays):
+                file[f"data/{layer}/{index}"] = array
 
 
 def slim(path, old_form=True):
@@ -130,6 +140,7 @@ def google_zip(path):
 WRITERS = {
     "caffe, layer": lambda path: caffe(path, old_form=False),
     "caffe, layers": lambda path: caffe(path, old_form=True),
+    "caffe, hdf5": caffe_hdf5,
     "torch, zip": torch_new,
     "torch, before 1.6": torch_old,
     "safetensors": safetensors,

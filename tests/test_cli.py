@@ -19,7 +19,7 @@ LOCAL = {
     "predict.py": {"model", "images"},
     "explain.py": {"model", "images", "output", "report"},
     "export.py": {"model", "output"},
-    "convert.py": {"source", "output", "verify"},
+    "convert.py": {"source", "output", "labels", "verify"},
 }
 WORDS = ("file", "folder", "directory", "image", "MODEL", "where TensorFlow Datasets", "a page")
 OTHERS = {  # these words stand in their help, but they name no path

@@ -11,9 +11,7 @@ import small_weights
 import thin_network
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weights import convert, slim
-from keras_googlenet.weights.checkpoint_process import read_variables
-from keras_googlenet.weights.sources import MOST_BYTES
+from keras_googlenet.weights import convert
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +33,16 @@ def test_the_account_of_a_conversion(blobs, caffe_file, run_script, image_folder
     assert outcome.status == 0, outcome.err
     lines = outcome.out.splitlines()
     parameters = sum(array.size for arrays in blobs.values() for array in arrays)
-    assert lines[0] == f"Caffe model: variant paper, 1000 classes, {parameters:,} parameters"
+    assert lines[0] == (
+        f"Caffe model of Caffe's GoogLeNet: variant paper, 1000 classes, {parameters:,} parameters"
+    )
     assert sum("loss1/fc[0]" in line and "256x128" in line for line in lines) == 1
     kernel = caffe_reference.read_blobs(caffe_file)["conv1/7x7_s2"][0]
     row = next(line for line in lines if "conv1/7x7_s2[0]" in line)
     assert float(row.split()[-1]) == pytest.approx(np.sqrt((kernel**2).sum()), abs=1e-3)
     assert "absent: nothing" in lines and "unused: nothing" in lines
-    assert any("unrestricted use" in line and "not its file" in line for line in lines)
+    assert any("no published file" in line for line in lines) and "BVLC" not in outcome.out
+    assert max(map(len, lines)) <= 100
     assert sum(line.endswith("%") or "%  " in line for line in lines) == 5
     assert lines[-1] == str(output)
     labels = (tmp_path / "made" / "googlenet.labels.txt").read_text().splitlines()
@@ -71,19 +72,18 @@ def changed(blobs, tmp_path, **changes):
     [
         (
             {"inception_4c/3x3": None},
-            r"inception_4c/3x3\[0\] is missing, which layer inception_4c_3x3 needs",
+            r"inception_4c/3x3\[0\] \(32, 16, 3, 3\) is missing, which layer inception_4c",
         ),
-        ({"loss3/classifier": None}, r"loss3/classifier\[1\] is missing, the classifier"),
-        ({"loss1/conv": None, "loss1/fc": None, "loss1/classifier": None}, "has aux2 only"),
+        ({"loss3/classifier": None}, "no classifier: no matrix of 128 inputs, as loss3"),
         (
             {"conv2/3x3": [np.zeros((24, 8, 5, 5), "f"), np.zeros(24, "f")]},
             r"conv2/3x3\[0\] has the shape \(24, 8, 5, 5\); layer conv2_3x3 needs \(24, 8, 3",
         ),
         (
             {"conv2/3x3": [np.full((24, 8, 3, 3), np.nan, "f"), np.zeros(24, "f")]},
-            r"conv2/3x3\[0\] holds infinities or no numbers",
+            r"conv2/3x3\[0\] holds NaN or infinity",
         ),
-        ({"loss3/classifier": [np.zeros((1, 128), "f"), np.zeros(1, "f")]}, "has 1 numbers"),
+        ({"loss3/classifier": [np.zeros((0, 128), "f")]}, "has 0 outputs"),
     ],
 )
 def test_what_does_not_fit_is_named(changes, message, blobs, tmp_path):
@@ -103,19 +103,14 @@ def test_cut_off_files(share, caffe_file, run_script, tmp_path):
     outcome = run_script("convert.py", tmp_path / "cut", tmp_path / "out.keras")
     assert outcome.status == 2 and outcome.out == ""
     assert len(outcome.err.strip().splitlines()) == 1 and "Traceback" not in outcome.err
-    assert "byte" in outcome.err or "empty" in outcome.err
+    assert "cut off" in outcome.err or "empty" in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["cut"], "no output, no temporary file"
 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"\x00" * 100,
-        b"hello\n" * 50,
-        b"\xff\xd8\xff\xe0JFIF" + bytes(200),
-        b"PK\x05\x06" + bytes(18),
-    ],
-    ids=["zeros", "text", "picture", "empty zip"],
+    [b"\x00" * 100, b"hello\n" * 50, b"PK\x05\x06" + bytes(18)],
+    ids=["zeros", "text", "empty zip"],
 )
 def test_files_of_something_else(content, run_script, tmp_path):
     (tmp_path / "weights.caffemodel").write_bytes(content)
@@ -125,11 +120,13 @@ def test_files_of_something_else(content, run_script, tmp_path):
 
 def test_mistakes_in_the_command(run_script, caffe_file, tmp_path):
     for arguments, sentence in (
-        ([tmp_path / "nowhere", "out.keras"], "there is no file"),
-        ([tmp_path, "out.keras"], "there is no file"),
+        ([tmp_path / "nowhere", "out.keras"], "there is no such file"),
+        ([tmp_path, "out.keras"], "holds no files of weights"),
         ([caffe_file, "out.h5"], "OUTPUT must end in .keras"),
         ([caffe_file, "out.keras", "--verify", "nowhere.jpg"], "nowhere.jpg"),
         ([caffe_file, "out.keras", "--variant", "slim"], "not slim"),
+        ([caffe_file, "out.keras", "--labels", "nowhere.txt"], "cannot read nowhere.txt"),
+        ([caffe_file, "out.keras", "--classifier", "fc8"], "no classifier of it is called fc8"),
     ):
         outcome = run_script("convert.py", *arguments)
         assert outcome.status == 2 and sentence in outcome.err and outcome.out == ""
@@ -158,8 +155,7 @@ def test_a_checkpoint_that_ends_tensorflow_is_one_sentence(run_script, tmp_path)
     assert not (tmp_path / "out.keras").exists()
 
 
-def test_tar_members_are_written_by_their_last_name_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(slim, "read_in_a_process", lambda p: read_variables(p, MOST_BYTES))
+def test_tar_members_are_written_inside_only(tmp_path, read_in_this_process):
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         for name in ("../../escaped.ckpt", "/tmp/escaped.ckpt"):

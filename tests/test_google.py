@@ -13,6 +13,7 @@ from keras_googlenet.weights import convert
 
 FULL_WIDTH = True
 TOLERANCE = 1e-3  # of logits
+pytestmark = pytest.mark.usefixtures("read_in_this_process")
 
 
 @pytest.fixture(scope="module")

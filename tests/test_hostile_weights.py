@@ -17,9 +17,9 @@ import tensorflow as tf
 from conftest import ROOT, needs_linux
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weights import archives, convert, torchvision
-from keras_googlenet.weights.checkpoint_process import read_variables
-from keras_googlenet.weights.sources import MOST_BYTES, as_array
+from keras_googlenet.weight_files.contents import check_shape
+from keras_googlenet.weight_files.process import open_weights
+from keras_googlenet.weights import convert, reading
 
 FULL_WIDTH = True
 GIB = 2**30
@@ -65,14 +65,15 @@ def test_hostile_files_stay_below_one_gib(tmp_path):
 @needs_linux
 @pytest.mark.slow
 def test_the_largest_file_that_is_taken_stays_below_one_gib(tmp_path):
-    caffe_reference.write_blobs(tmp_path / "w", caffe_reference.random_blobs(classes=2000))
+    caffe_reference.write_blobs(tmp_path / "w", caffe_reference.random_blobs(classes=4000))
     sentences, own, _ = measure([tmp_path / "w"])
     assert sentences == [] and own < GIB
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_members_of_a_tar_archive_come_out_as_they_went_in(format, tmp_path):
-    content = np.random.default_rng(0).bytes(1500)
+def test_a_checkpoint_comes_out_of_a_tar_archive(format, tmp_path):
+    slim_checkpoint.save({"InceptionV1/w": np.float32([1, 2])}, tmp_path / "a.ckpt")
+    content = (tmp_path / "a.ckpt").read_bytes()
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=format) as archive:
         folder = tarfile.TarInfo("folder")
         folder.type = tarfile.DIRTYPE
@@ -82,9 +83,10 @@ def test_members_of_a_tar_archive_come_out_as_they_went_in(format, tmp_path):
             info.size, info.mtime = len(content), 1.5  # a broken second becomes a header of PAX
             archive.addfile(info, io.BytesIO(content))
     (tmp_path / "out").mkdir()
-    made = archives.unpack_checkpoint(tmp_path / "a.tar.gz", tmp_path / "out")
-    assert made == tmp_path / "out" / "a.ckpt" and made.read_bytes() == content
-    assert list((tmp_path / "out").iterdir()) == [made]
+    name, contents = open_weights(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert name == "TensorFlow checkpoint" and list(contents.arrays) == ["InceptionV1/w"]
+    files = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert files == ["a.ckpt"] and contents.read("InceptionV1/w").tolist() == [1, 2]
 
 
 class Unmultiplied(int):
@@ -98,7 +100,7 @@ class Unmultiplied(int):
 
 def test_dimensions_are_counted_before_they_are_multiplied():
     with pytest.raises(UserError, match=r"x says that its shape is \(1, .*, …\)"):
-        as_array(b"", "<f4", (Unmultiplied(1),) * 9, "x")
+        check_shape("x", (Unmultiplied(1),) * 9, "<f4", 0)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +116,8 @@ def test_dimensions_are_counted_before_they_are_multiplied():
 def test_a_header_of_nonsense(entry, tmp_path):
     header = b'{"x": ' + entry.encode() + b"}"
     (tmp_path / "w").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(UserError, match="the entry x in its header is damaged"):
-        torchvision.read(tmp_path / "w")
+    with pytest.raises(UserError, match="taken for a safetensors file, but is damaged or cut off"):
+        open_weights(tmp_path / "w", tmp_path)
 
 
 def test_variables_that_are_no_numbers_are_left_alone(tmp_path):
@@ -126,37 +128,39 @@ def test_variables_that_are_no_numbers_are_left_alone(tmp_path):
         ]
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver(made).save(session, str(tmp_path / "a"), write_meta_graph=False)
-    variables = read_variables(tmp_path / "a", MOST_BYTES)
-    assert list(variables) == ["b"] and variables["b"].tolist() == [1, 2]
-
-
-def test_variables_that_take_too_much_are_refused_before_they_are_read(tmp_path):
-    slim_checkpoint.save({"w": np.zeros(2**19, "float32")}, tmp_path / "a", old_form=False)
-    assert read_variables(tmp_path / "a", 2 * 2**20)["w"].shape == (2**19,)
-    with pytest.raises(UserError, match="its variables take more than 1 MiB"):
-        read_variables(tmp_path / "a", 2**20)
+    _, contents = open_weights(tmp_path / "a", tmp_path)
+    assert list(contents.arrays) == ["b"] and contents.read("b").tolist() == [1, 2]
 
 
 TAKE = """
 import json
-from checkpoint_process import _limit_memory  # as the script alone, without Keras
-_limit_memory(128 * 2**20)
+from keras_googlenet.weight_files.process import bound_memory
 def takes(size):
     try:
         return len(bytearray(size)) == size
     except MemoryError:
         return False
-print(json.dumps([takes(64 * 2**20), takes(256 * 2**20)]))
+answers = []
+for most in (128 * 2**20, None):
+    bound_memory(most)
+    answers += [takes(64 * 2**20), takes(256 * 2**20)]
+print(json.dumps(answers))
 """
 
 
 @needs_linux
 def test_memory_has_a_bound():
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "keras_googlenet" / "weights")))
-    environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-P", "-c", TAKE]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [True, False], done.stderr
+    assert json.loads(done.stdout) == [True, False, True, True], done.stderr
+
+
+def test_time_has_a_bound(tmp_path, monkeypatch):
+    caffe_reference.write_blobs(tmp_path / "w", {"x": [np.ones(2, "float32")]})
+    monkeypatch.setattr(reading, "MOST_SECONDS", 0.01)  # a process takes longer to start
+    with pytest.raises(UserError, match="reading it took over 0.01 s"):
+        convert(tmp_path / "w")
 
 
 def test_input_sizes_before_the_layers_are_legal(tmp_path):
@@ -168,5 +172,5 @@ def test_input_sizes_before_the_layers_are_legal(tmp_path):
     sizes = b"\x1a\x04data" + b"\x20\x01\x20\x03\x20\xe0\x01\x20\xe0\x01" + b"\x28\x01"
     for start in (name, b""):
         (tmp_path / "w").write_bytes(start + sizes + layers)
-        with pytest.raises(UserError, match="taken for a Caffe model: .* the classifier"):
+        with pytest.raises(UserError, match=r"x\[0\] .* and none by a name of Caffe's GoogLeNet"):
             convert(tmp_path / "w")

@@ -253,7 +253,13 @@ def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished
     for file in bad:
         assert outcome.err.count(f"unreadable image: {file} (the file is empty)") == 1
     assert results == [200, 198]
-    assert rows[1] == [row for row in rows[0] if row[0] not in {path.name for path in bad}]
+    kept = [row for row in rows[0] if row[0] not in {path.name for path in bad}]
+    (names, scores), (expected_names, expected) = (
+        zip(*part, strict=True) for part in (rows[1], kept)
+    )
+    assert names == expected_names
+    # other batches, and threads that share a sum otherwise: the last digit that is written
+    np.testing.assert_allclose(np.float64(scores), np.float64(expected), atol=2e-6)
 
 
 def saved_colours(root, count):

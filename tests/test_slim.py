@@ -8,10 +8,7 @@ import slim_checkpoint
 from test_caffe import logits_of
 
 from keras_googlenet.imagenet import preprocess_input
-from keras_googlenet.weights import slim
-from keras_googlenet.weights.checkpoint_process import read_variables
 from keras_googlenet.weights.conversion import convert_file
-from keras_googlenet.weights.sources import MOST_BYTES
 
 FULL_WIDTH = True
 TOLERANCE = 1e-3  # of logits
@@ -38,9 +35,9 @@ in_a_process = pytest.param("in a process", marks=pytest.mark.slow)  # which imp
 @pytest.mark.parametrize(
     "form", ["one file of 2016", in_a_process, "tar.gz", "prefix of two", "index"]
 )
-def test_every_form_agrees(form, values, images, expected, tmp_path, monkeypatch):
+def test_every_form_agrees(form, values, images, expected, tmp_path, request):
     if form != "in a process":
-        monkeypatch.setattr(slim, "read_in_a_process", lambda p: read_variables(p, MOST_BYTES))
+        request.getfixturevalue("read_in_this_process")
     prefix = tmp_path / "inception_v1.ckpt"
     slim_checkpoint.save(values, prefix, old_form=form not in ("prefix of two", "index"))
     source = prefix

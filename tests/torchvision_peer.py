@@ -1,5 +1,6 @@
 """torchvision's own GoogLeNet, with random weights and statistics, as the peer to agree with."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -38,13 +39,29 @@ def _declare(library, name):
         pass
 
 
-def random_network(seed=0):
-    """GoogLeNet in evaluation mode whose statistics, scales and offsets are all random."""
-    models = import_models()
+def random_network(seed=0, classes=1000, share=1):
+    """GoogLeNet in evaluation mode whose statistics, scales and offsets are all random.
+
+    With a `share`, torchvision's own blocks are made with that part of their filters.
+    """
+    import_models()
     import torch
+    from torchvision.models.googlenet import BasicConv2d, GoogLeNet, Inception, InceptionAux
+
+    def conv(given, made, **options):
+        return BasicConv2d(given if given == 3 else given // share, made // share, **options)
 
     torch.manual_seed(seed)
-    network = models.googlenet(weights=None, aux_logits=True, init_weights=False)
+    blocks = [
+        conv,
+        *(functools.partial(part, conv_block=conv) for part in (Inception, InceptionAux)),
+    ]
+    network = GoogLeNet(classes, init_weights=False, blocks=blocks)
+    if share > 1:
+        network.fc = torch.nn.Linear(1024 // share, classes)
+        for head in (network.aux1, network.aux2):
+            head.fc1 = torch.nn.Linear(2048 // share, 1024 // share)
+            head.fc2 = torch.nn.Linear(1024 // share, classes)
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if name.endswith(("running_var", "bn.weight")):

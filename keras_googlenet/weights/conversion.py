@@ -1,136 +1,197 @@
-"""From a published file to a network of ours, and the account of how it went."""
+"""From a file of others to a network of ours, and the account of how it went."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 
 from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import AUX_TAPS, GoogLeNet
+from keras_googlenet.googlenet import classifier as classifier_layer
 from keras_googlenet.imagenet import default_labels, labels_path, write_labels
-from keras_googlenet.weights import recognition
-from keras_googlenet.weights.porting import Ported, port
-from keras_googlenet.weights.sources import Contents, Source
+from keras_googlenet.weights import reading
+from keras_googlenet.weights.matching import Match, match
+from keras_googlenet.weights.porting import (
+    Ported,
+    aux_problem,
+    check_shapes,
+    port,
+    set_normalization,
+    used_names,
+)
+from keras_googlenet.weights.reading import WeightFile
+from keras_googlenet.weights.tables import Table
 
+ACTIVATION = "relu"  # between the linear layers of a classifier, if nobody says
 MOST_CLASSES = 4000  # of one head; keeps a conversion below 1 GiB of memory
+PADDING = "SAME"  # of every convolution and max pooling of Google's graph
 
 
-class Conversion(NamedTuple):
+@dataclass(frozen=True)
+class Conversion:
     """A network that was filled from a file.
 
     Attributes:
         model: Three outputs where the file has the heads, else one.
-        source: The porting table that was used.
+        table: The porting table that was used.
+        format: What the file is.
         ported: A row for each array that found its place.
-        absent: Heads that the file does not have.
+        absent: Heads that the network does not have.
         unused: Names of arrays that no layer wanted.
+        notes: What a user should know, a sentence each.
     """
 
     model: keras.Model
-    source: Source
+    table: Table
+    format: str
     ported: list[Ported]
     absent: list[str]
     unused: list[str]
+    notes: list[str]
 
 
-def convert(source: str | Path, variant: str | None = None) -> keras.Model:
-    """Turns a published file into a network.
+def convert(
+    source: str | Path,
+    variant: str | None = None,
+    *,
+    classifier: str | None = None,
+    activation: str = ACTIVATION,
+) -> keras.Model:
+    """Turns weights of another framework into a network.
 
     Args:
-        source: A Caffe model, a torchvision `.pth` or `.safetensors`, a TF-slim checkpoint or its
-            tar.gz, Google's frozen graph or its zip. The content decides which, not the name.
+        source: A Caffe model (`.caffemodel`, `.caffemodel.h5`), a PyTorch state dictionary or a
+            checkpoint with one in it (`.pth`, `.safetensors`), a TF-slim checkpoint (any of its
+            files, their prefix, or their folder), Google's frozen graph, or an archive with one of
+            these. The content decides which, not the name.
         variant: The variant to expect; any, if not given.
+        classifier: Name in the file of the main classifier, where several fit.
+        activation: Keras' name of what stands between the linear layers of a classifier that has
+            several; a warning says so if it is used, because no file names it.
 
     Returns:
-        A GoogLeNet with the outputs `[main, aux1, aux2]` where the file has the auxiliary heads,
-        otherwise one output, `(n, classes)` float32.
+        A GoogLeNet with the outputs `[main, aux1, aux2]` where the file has the auxiliary heads
+        with the main one's classes, otherwise one output, `(n, classes)` float32. One class ends
+        in a sigmoid, more in a softmax.
 
     Raises:
-        UserError: If the file is none of these, is damaged, or holds another variant.
+        UserError: If the file is none of these, is damaged, or holds another network.
     """
-    return convert_file(source, variant).model
+    made = convert_file(source, variant, classifier=classifier, activation=activation)
+    for note in made.notes:
+        warnings.warn(f"{source}: {note}", stacklevel=2)
+    return made.model
 
 
-def convert_file(source: str | Path, variant: str | None = None) -> Conversion:
+def convert_file(
+    source: str | Path,
+    variant: str | None = None,
+    *,
+    classifier: str | None = None,
+    activation: str = ACTIVATION,
+) -> Conversion:
     """Does what `convert` does, and says how it went."""
     path = Path(source).expanduser()
-    table, contents = read_source(path)
-    if variant not in (None, table.variant):
-        raise UserError(
-            f"{path} is a {table.format} and holds the variant {table.variant}, not {variant}; "
-            "leave the variant out."
-        )
     try:
-        return _build(table, contents)
+        with reading.opened(path) as file:
+            found = match(file, classifier)
+            if variant not in (None, found.table.variant):
+                raise UserError(
+                    f"it holds the variant {found.table.variant}, not {variant}; leave the variant "
+                    "out."
+                )
+            return _build(file, found, activation)
     except UserError as error:
-        raise UserError(f"{path}, taken for a {table.format}: {error}") from error
+        raise UserError(f"{path} cannot be converted: {error}") from error
 
 
-def read_source(path: Path) -> tuple[Source, Contents]:
-    """Reads a file by the reader that its content asks for.
-
-    Args:
-        path: A published file.
-
-    Returns:
-        The porting table and what stands in the file.
-
-    Raises:
-        UserError: If it is no weights file or damaged.
-    """
-    reader = recognition.reader_of(path)
-    try:
-        return reader.SOURCE, reader.read(path)
-    except UserError as error:
-        raise UserError(f"{path}, taken for a {reader.SOURCE.format}: {error}") from error
-
-
-def _build(source: Source, contents: Contents) -> Conversion:
-    arrays = contents.arrays
-    present = [head for head in AUX_TAPS if _has(arrays, source, head)]
-    if len(present) == 1:
-        raise UserError(f"of the auxiliary heads it has {present[0]} only; the file is damaged.")
-    model = GoogLeNet(
-        variant=source.variant, classes=_classes(arrays, source), aux_heads=bool(present)
-    )
-    ported = port(model, contents, source)
-    used = {row.source for row in ported}
+def _build(file: WeightFile, found: Match, activation: str) -> Conversion:
+    model = _network(found, activation)
+    why = aux_problem(model, file, found) if found.aux_heads else ""
+    if why:
+        found = replace(found, aux_heads=False, notes=[*found.notes, why])
+        model = _network(found, activation)
+    check_shapes(model, file, found)
+    lrn = _normalizations(file, found)
+    names = used_names(model, found)
+    ported = port(model, file.read(sorted(names)), found)
+    for layer, arguments in lrn.items():
+        set_normalization(model.get_layer(layer), arguments)
     return Conversion(
         model=model,
-        source=source,
+        table=found.table,
+        format=file.format,
         ported=ported,
-        absent=[head for head in AUX_TAPS if head not in present],
-        unused=sorted(set(arrays) - used),
+        absent=[head for head in AUX_TAPS if not found.aux_heads],
+        unused=sorted(set(file.arrays) - names),
+        notes=found.notes + _assumption(found, activation),
     )
 
 
-def _has(arrays: Mapping, source: Source, head: str) -> bool:
-    """Whether anything of an auxiliary head stands in the file."""
-    names = [name for layer, name in source.layers.items() if layer.startswith(head)]
-    return any(array.startswith(name) for array in arrays for name in names)
+def _network(found: Match, activation: str) -> keras.Model:
+    """Builds the network that the file's arrays fit."""
+    classes = found.linear["main"].outputs
+    if not 1 <= classes <= MOST_CLASSES:
+        raise UserError(f"{found.linear['main'].name} has {classes} outputs, one a class.")
+    ending = "softmax" if classes > 1 else "sigmoid"
+    model = GoogLeNet(
+        variant=found.table.variant,
+        classes=classes,
+        classifier_activation=ending,
+        aux_heads=found.aux_heads,
+    )
+    if not found.hidden:
+        return model
+    try:
+        keras.activations.get(activation)
+    except ValueError as error:
+        raise UserError(f"Keras has no activation {activation}; give one such as relu.") from error
+    x = model.get_layer("dropout").output
+    for name in found.hidden:
+        x = keras.layers.Dense(found.linear[name].outputs, activation, name=name)(x)
+    main = classifier_layer(x, classes, ending, "main")
+    return keras.Model(model.input, [main, *model.outputs[1:]], name=model.name)
 
 
-def _classes(arrays: Mapping, source: Source) -> int:
-    name = source.layers["main"] + source.parts["Dense"]["bias"]
-    if name not in arrays:
-        raise UserError(f"{name} is missing, the classifier; is it another network?")
-    classes = arrays[name].size
-    if not 1 < classes <= MOST_CLASSES:
-        raise UserError(f"{name} has {classes} numbers, one a class; the file is damaged.")
-    return classes
+def _assumption(found: Match, activation: str) -> list[str]:
+    if not found.hidden:
+        return []
+    layers = ", ".join(found.linear[name].name for name in found.hidden)
+    return [f"{activation} is assumed behind {layers}, because no file says what stands there"]
 
 
-def save(model: keras.Model, path: Path):
+def _normalizations(file: WeightFile, found: Match) -> dict[str, dict[str, float]]:
+    """Returns what a graph says of local response normalization, after a look at its paddings."""
+    if not found.table.lrn:
+        return {}
+    for name, padding in file.facts.get("padded", {}).items():
+        if padding != PADDING:
+            raise UserError(f"node {name} is not padded by {PADDING}; it is another network.")
+    arguments = {}
+    for layer, node in found.table.lrn.items():
+        given = file.facts.get("lrn", {}).get(found.prefix + node)
+        if given is None:
+            raise UserError(f"node {found.prefix + node} is missing, which normalizes.")
+        others = [given[name] for name in ("bias", "alpha", "beta")]
+        if not 0 < given["depth_radius"] < 64 or not all(0 < x < 1e6 for x in others):
+            raise UserError(f"node {node} normalizes by {given}, which no network does.")
+        arguments[layer] = given
+    return arguments
+
+
+def save(model: keras.Model, path: Path, labels: Sequence[str] | None = None):
     """Writes a network and, beside it, the names of its classes.
 
     Args:
         model: A GoogLeNet.
         path: `.keras` file; the names go to `<name>.labels.txt`.
+        labels: Names in the order of the outputs; those of `default_labels` if not given.
     """
-    labels = default_labels(model.outputs[0].shape[-1])
+    names = labels or default_labels(model.outputs[0].shape[-1])
     with replacing(path) as model_file:
         model.save(model_file)
         with replacing(labels_path(path)) as labels_file:
-            write_labels(labels_file, labels)
+            write_labels(labels_file, names)

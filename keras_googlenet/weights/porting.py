@@ -1,15 +1,19 @@
 """Arrays of a file into the layers of a network, each checked for shape and for numbers."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import VARIANTS
-from keras_googlenet.weights.sources import Contents, Source
+from keras_googlenet.googlenet import AUX_TAPS, HEADS, VARIANTS
+from keras_googlenet.weight_files.contents import Array
+from keras_googlenet.weights.classifiers import is_ignored, is_real, matrix_shape
+from keras_googlenet.weights.matching import Match, nearest
+from keras_googlenet.weights.reading import WeightFile
+from keras_googlenet.weights.tables import Table
 
 LRN_ARGUMENTS = ("depth_radius", "bias", "alpha", "beta")
 
@@ -23,107 +27,180 @@ class Ported(NamedTuple):
     norm: float
 
 
-def names_in_file(model: keras.Model, source: Source) -> dict[str, dict[str, str]]:
+def names_in_file(model: keras.Model, found: Match) -> dict[str, dict[str, str]]:
     """Lists what a network takes from a file.
 
     Args:
-        model: A GoogLeNet of the source's variant.
-        source: The porting table.
+        model: A GoogLeNet of the match's variant.
+        found: What belongs where.
 
     Returns:
-        Layer with weights -> its weights' names -> the arrays' names in the file.
+        Layer with weights -> its weights' names -> the arrays' names; empty for a bias of zeros.
     """
-    names = {}
-    for layer in model.layers:
-        if layer.weights:
-            prefix = source.layers[layer.name.removesuffix("_bn")]
-            parts = source.parts[type(layer).__name__]
-            names[layer.name] = {w.name: prefix + parts[w.name] for w in layer.weights}
-    return names
+    return {
+        layer.name: {
+            w.name: found.name_of(layer.name, type(layer).__name__, w.name) for w in layer.weights
+        }
+        for layer in model.layers
+        if layer.weights
+    }
 
 
-def port(
-    model: keras.Model, contents: Contents, source: Source, skip: Collection[str] = ()
-) -> list[Ported]:
+def used_names(model: keras.Model, found: Match) -> set[str]:
+    """Returns the names of all arrays that a network takes from a file."""
+    layers = names_in_file(model, found).values()
+    return {name for layer in layers for name in layer.values() if name}
+
+
+def aux_problem(model: keras.Model, file: WeightFile, found: Match) -> str:
+    """Says why auxiliary heads cannot be taken over; empty if they can.
+
+    Those of a file are often made for another size of image, or never trained, or not even
+    initialized: the main network is right without them.
+    """
+    names = {
+        name: layer
+        for layer, weights in names_in_file(model, found).items()
+        if layer.partition("_")[0] in AUX_TAPS
+        for name in weights.values()
+        if name
+    }
+    for name, (needed, _) in _needed(model, found).items():
+        if name in names and not _fits(file.arrays[name], needed, found.table):
+            shape = file.arrays[name].shape
+            return f"auxiliary heads are left out: {name} is {shape}, not {needed}"
+    for name, array in file.read(sorted(names)).items():
+        if not np.isfinite(array).all():
+            return f"auxiliary heads are left out: {name} holds NaN or infinity"
+    return ""
+
+
+def check_shapes(model: keras.Model, file: WeightFile, found: Match):
+    """Refuses a file before it is read if an array is missing or has another shape.
+
+    Raises:
+        UserError: Naming the array, and those that nearly fit.
+    """
+    needs, used, name_of_table = _needed(model, found), used_names(model, found), found.table.name
+    missing = [name for name in needs if name not in file.arrays]
+    if missing:
+        needed, layer = needs[missing[0]]
+        near = nearest(missing[0], needed, file.arrays, used)
+        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{missing[0]} {needed} is missing, which layer {layer} needs{others}; "
+            + (f"of that shape it has {', '.join(near)}: " if near else "")
+            + f"it is another network than {name_of_table}, or its layers were renamed."
+        )
+    for name, (needed, layer) in needs.items():
+        array = file.arrays[name]
+        if not _fits(array, needed, found.table):
+            raise UserError(
+                f"{name} has the shape {array.shape}; layer {layer} needs {needed}. It is another "
+                f"network than {name_of_table}."
+            )
+        if not is_real(array):
+            raise UserError(f"{name} holds {array.dtype}; layer {layer} needs real numbers.")
+    _check_leftovers(file, found, used)
+
+
+def _needed(model: keras.Model, found: Match) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name in the file -> the shape that it must have there, and our layer."""
+    names = names_in_file(model, found)
+    return {
+        name: (shape_in_file(weight, found.table), layer.name)
+        for layer in model.layers
+        for weight in layer.weights
+        if (name := names[layer.name][weight.name])
+    }
+
+
+def _fits(array: Array, needed: tuple[int, ...], table: Table) -> bool:
+    given = array.shape
+    while len(given) > len(needed) and given[0] == 1:  # Caffe's old blobs have four dimensions
+        given = given[1:]
+    return needed in (given, matrix_shape(array.shape, table))
+
+
+def _check_leftovers(file: WeightFile, found: Match, used: set[str]):
+    """Refuses what stands inside a layer of the trunk and has no place in ours."""
+    table, prefix = found.table, found.prefix
+    layers = [n for layer, n in table.layers.items() if layer.partition("_")[0] not in HEADS]
+    beginnings = tuple(prefix + name + mark for name in layers for mark in "./[")
+    for name in file.arrays:
+        if name.startswith(beginnings) and name not in used and not is_ignored(name, used, table):
+            raise UserError(
+                f"{name} {file.arrays[name].shape} has no place in {table.name}; it is another "
+                "network, whose answers would be wrong without it."
+            )
+
+
+def shape_in_file(weight, table: Table) -> tuple[int, ...]:
+    """Returns the shape in which a file holds one of our weights."""
+    shape = tuple(weight.shape)
+    if not table.channels_first or weight.name != "kernel":
+        return shape
+    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+
+
+def port(model: keras.Model, arrays: dict[str, np.ndarray], found: Match) -> list[Ported]:
     """Fills a network from a file; if anything is wrong, no layer is touched.
 
     Args:
-        model: A GoogLeNet of the source's variant.
-        contents: What stands in the file.
-        source: Its porting table.
-        skip: Names of layers to leave as they are.
+        model: A GoogLeNet of the match's variant, whose shapes were checked.
+        arrays: What was read of the file; emptied, to save memory.
+        found: What belongs where.
 
     Returns:
         A row for each array.
 
     Raises:
-        UserError: If an array is absent, has another shape, or holds no finite numbers.
+        UserError: If an array holds no finite numbers.
     """
     filled, rows = [], []
-    for layer_name, names in names_in_file(model, source).items():
-        if layer_name in skip:
-            continue
-        layer = model.get_layer(layer_name)
-        values = []
+    for layer_name, names in names_in_file(model, found).items():
+        layer, values = model.get_layer(layer_name), []
         for weight in layer.weights:
             name = names[weight.name]
-            if name not in contents.arrays:
-                raise UserError(f"{name} is missing, which layer {layer_name} needs.")
-            value = turned(contents.arrays[name], name, layer_name, weight, source)
-            values.append(value)
-            rows.append(Ported(layer_name, name, value.shape, float(np.linalg.norm(value))))
+            if not name:
+                values.append(np.zeros(weight.shape, "float32"))
+                continue
+            array = arrays.pop(name)
+            if not np.isfinite(array).all():
+                raise UserError(f"{name} holds NaN or infinity; its training diverged.")
+            values.append(turned(array, layer_name, weight, found.table))
+            rows.append(Ported(layer_name, name, values[-1].shape, np.linalg.norm(values[-1])))
         filled.append((layer, values))
-    for layer, values in filled:
+    while filled:  # what has found its place is given back
+        layer, values = filled.pop()
         layer.set_weights(values)
-    for layer_name, arguments in contents.lrn.items():
-        set_normalization(model.get_layer(layer_name), arguments)
     return rows
 
 
-def turned(array: np.ndarray, name: str, layer: str, weight, source: Source) -> np.ndarray:
+def turned(array: np.ndarray, layer: str, weight, table: Table) -> np.ndarray:
     """Brings one array into our layout.
 
     Args:
-        array: As it stands in the file.
-        name: Its name there.
+        array: As it stands in the file; its shape was checked.
         layer: Name of our layer.
         weight: Our weight, with name and shape.
-        source: The porting table.
+        table: The porting table.
 
     Returns:
         Float32 array of the weight's shape: kernels (y, x, in, out), matrices (in, out), red first.
-
-    Raises:
-        UserError: If the shape does not fit or a number is not finite.
     """
-    turn = source.channels_first and weight.name == "kernel"
-    needed = _channels_first(weight.shape) if turn else tuple(weight.shape)
-    given = array.shape
-    while len(given) > len(needed) and given[0] == 1:  # Caffe's old blobs have four dimensions,
-        given = given[1:]  # and slim's classifier is a 1x1 convolution
-    if given != needed:
-        raise UserError(f"{name} has the shape {array.shape}; layer {layer} needs {needed}.")
-    if array.dtype.kind != "f":
-        raise UserError(f"{name} holds {array.dtype}; layer {layer} needs real numbers.")
-    array = array.reshape(needed).astype("float32", copy=False)
-    if not np.isfinite(array).all():
-        raise UserError(f"{name} holds infinities or no numbers at all; the file is damaged.")
-    if turn:
-        array = _channels_last(array, layer, VARIANTS[source.variant].aux_conv)
-    if source.bgr and layer == "conv1_7x7_s2" and weight.name == "kernel":
+    array = array.reshape(shape_in_file(weight, table))
+    if table.channels_first and weight.name == "kernel":
+        array = _channels_last(array, layer, VARIANTS[table.variant].aux_conv)
+    if table.bgr and layer == "conv1_7x7_s2" and weight.name == "kernel":
         array = array[:, :, ::-1]
     return array
-
-
-def _channels_first(shape) -> tuple[int, ...]:
-    """(y, x, in, out) -> (out, in, y, x) and (in, out) -> (out, in)."""
-    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape)[::-1]
 
 
 def _channels_last(array: np.ndarray, layer: str, aux_channels: int) -> np.ndarray:
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
-    if not layer.endswith("_fc"):
+    if layer not in ("aux1_fc", "aux2_fc"):
         return array.T
     # The auxiliary FC reads a flattened map: (channel, y, x) there, (y, x, channel) here.
     side = math.isqrt(array.shape[1] // aux_channels)

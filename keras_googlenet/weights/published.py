@@ -15,11 +15,11 @@ from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError, WriteError
 from keras_googlenet.googlenet import AUX_TAPS, HEADS
 from keras_googlenet.imagenet import imagenet_columns, imagenet_labels
+from keras_googlenet.weight_files.contents import first_line
 from keras_googlenet.weights.conversion import convert
 from keras_googlenet.weights.porting import LRN_ARGUMENTS, set_normalization
 from keras_googlenet.weights.publishers import PUBLISHERS, Publisher, file_hash
-from keras_googlenet.weights.recognition import SOURCES
-from keras_googlenet.weights.sources import short
+from keras_googlenet.weights.tables import TABLES
 
 SILENCE = 60.0  # seconds without a byte after which a download is given up
 PUBLISHED_MAP = (4, 4)  # what the published auxiliary FC reads; it fits images of 209 to 256 pixels
@@ -66,7 +66,7 @@ def publishes_aux_heads(variant: str) -> bool:
         UserError: If the variant has no published weights.
     """
     _publisher(variant)
-    return "aux1" in SOURCES[variant].heads
+    return "aux1" in TABLES[variant].heads
 
 
 def published_model(variant: str) -> keras.Model:
@@ -153,7 +153,7 @@ def _fetch(publisher: Publisher, file: Path, by_hand: str):
             )
     except Exception as error:  # keras.utils.get_file raises bare exceptions
         raise UserError(
-            f"the published weights cannot be fetched ({short(error)}); {by_hand}."
+            f"the published weights cannot be fetched ({first_line(error)}); {by_hand}."
         ) from error
     if not publisher.matches(file):
         raise UserError(

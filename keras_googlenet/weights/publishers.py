@@ -68,7 +68,7 @@ PUBLISHERS = {
 
 
 def provenance(variant: str, path: Path) -> str:
-    """Says under which licence a variant's weights are published, and whether a file is those.
+    """Says whether a file is the published one of a variant, and then under which licence.
 
     Args:
         variant: A key of `PUBLISHERS`.
@@ -78,13 +78,15 @@ def provenance(variant: str, path: Path) -> str:
         A line.
     """
     publisher = PUBLISHERS[variant]
-    if not publisher.hash:
-        same = "the publisher gives no hash, so whether this is its file was not checked"
-    elif path.is_file() and publisher.matches(path):
-        same = f"this is its file ({publisher.hash_kind} {publisher.hash})"
-    else:
-        same = f"this is not its file as published ({publisher.hash_kind} differs)"
-    return f"licence of {publisher.name}: {publisher.licence}; {same}"
+    if publisher.hash and path.is_file() and publisher.matches(path):
+        known = f"{publisher.hash_kind} {publisher.hash}"
+        return f"published by {publisher.name} ({known}); licence: {publisher.licence}"
+    if not publisher.hash and path.name == publisher.file_name:
+        return (
+            f"named as {publisher.name}, which publishes no hash to check; its licence: "
+            f"{publisher.licence}"
+        )
+    return "no published file that is known here; its licence is that of whoever trained it"
 
 
 def file_hash(path: Path, kind: str) -> str:

@@ -1,0 +1,108 @@
+"""TensorFlow's checkpoints and frozen graphs, by TensorFlow itself.
+
+Its reader of checkpoints ends the process on some damaged ones, which `process` is for.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.weight_files.contents import MOST_DIMENSIONS, Array, Contents, check_count
+
+TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a file of 2016
+PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+LRN_DEFAULTS = {"depth_radius": 5, "bias": 1.0, "alpha": 1.0, "beta": 0.5}  # of TensorFlow's op
+
+
+def prefix_of(path: Path) -> Path | None:
+    """Finds the checkpoint that a file is, or is a part of, or that a folder holds.
+
+    Args:
+        path: A file, a folder, or what the names of a checkpoint's files begin with.
+
+    Returns:
+        The file of 2016, or what the names of the files begin with; `None` if it is none.
+    """
+    if path.is_dir():
+        return _latest(path)
+    prefix = path.with_name(PART_OF_CHECKPOINT.sub("", path.name))
+    if Path(f"{prefix}.index").is_file():
+        return prefix
+    if path.is_file() and path.stat().st_size > 8:
+        with open(path, "rb") as file:
+            file.seek(-8, 2)
+            if file.read() == TABLE_MAGIC:
+                return path
+    return None
+
+
+def _latest(folder: Path) -> Path | None:
+    """The checkpoint that `checkpoint` names, wherever it was written, or the only one."""
+    found = {index.with_suffix("") for index in folder.glob("*.index")}
+    if (folder / "checkpoint").is_file():
+        text = (folder / "checkpoint").read_text(encoding="utf-8", errors="replace")
+        named = re.search(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
+        latest = folder / Path(named[1]).name if named else None
+        if latest in found or (latest and latest.is_file()):
+            return latest
+    if len(found) > 1:
+        names = ", ".join(sorted(prefix.name for prefix in found)[:5])
+        raise UserError(f"the folder holds {len(found)} checkpoints ({names}); give one of them.")
+    return next(iter(found), None)
+
+
+def open_checkpoint(prefix: Path) -> Contents:
+    """Lists the variables of a checkpoint."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(prefix))
+    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    check_count(shapes)
+    arrays = {
+        name: Array(types[name].name, tuple(shape))
+        for name, shape in sorted(shapes.items())
+        if types[name].is_floating or types[name].is_integer
+    }
+    return Contents(arrays, reader.get_tensor)
+
+
+def open_graph(content: bytes) -> Contents:
+    """Lists the constants of a GraphDef, its local response normalizations and paddings."""
+    import tensorflow as tf
+
+    graph = tf.compat.v1.GraphDef()
+    graph.ParseFromString(content)
+    constants = [node for node in graph.node if node.op == "Const"]
+    check_count(constants)
+    tensors = {node.name: node.attr["value"].tensor for node in constants}
+    if len(tensors) < len(constants):
+        raise UserError("two of its nodes have the same name; the file is damaged.")
+    arrays = {}
+    for name, tensor in tensors.items():
+        shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim)
+        if tf.dtypes.as_dtype(tensor.dtype).is_floating and len(shape) <= MOST_DIMENSIONS:
+            arrays[name] = Array(tf.dtypes.as_dtype(tensor.dtype).name, shape)
+    facts = {
+        "lrn": {node.name: _normalization(node) for node in graph.node if node.op == "LRN"},
+        "padded": {
+            node.name: node.attr["padding"].s.decode()
+            for node in graph.node
+            if node.op in ("Conv2D", "MaxPool")
+        },
+        "operations": sorted({node.op for node in graph.node})[:20],
+    }
+
+    def read(name: str) -> np.ndarray:
+        return tf.make_ndarray(tensors[name])
+
+    return Contents(arrays, read, facts)
+
+
+def _normalization(node) -> dict[str, float]:
+    # float32 has seven digits: 1e-4 shall be 1e-4 and not 9.999999747378752e-05
+    given = {n: float(f"{node.attr[n].f:.7g}") for n in ("bias", "alpha", "beta") if n in node.attr}
+    if "depth_radius" in node.attr:
+        given["depth_radius"] = node.attr["depth_radius"].i
+    return LRN_DEFAULTS | given
