@@ -146,3 +146,16 @@ def test_the_script_takes_a_classifier_and_labels(two_classifiers, blobs, run_sc
     model = keras.models.load_model(tmp_path / "out.keras")
     expected = caffe_reference.logits(IMAGE, blobs | {"loss3/classifier": classifier(12)})[0]
     np.testing.assert_allclose(logits_of(model, IMAGE[None])[0][0], expected, atol=TOLERANCE)
+
+
+def test_a_layer_that_computes_and_has_no_place_is_refused(blobs, tmp_path):
+    path = tmp_path / "w.caffemodel"
+    caffe_reference.write_blobs(path, blobs)
+    net = caffe_reference.net_parameter()()
+    net.ParseFromString(path.read_bytes())
+    layer = net.layer.add(name="bn_conv1", type="BatchNorm")
+    layer.blobs.add(data=[1.0] * 8).shape.dim.append(8)
+    path.write_bytes(net.SerializeToString())
+    with pytest.raises(UserError, match=r"bn_conv1\[0\] \(8,\) have no place in Caffe's GoogLeNet"):
+        convert_file(path)
+    assert "bn_conv1" in check(path, blobs, classifier="loss3/classifier").notes[-1]

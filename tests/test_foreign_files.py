@@ -1,6 +1,8 @@
 """Files that hold no GoogLeNet: each is named as what it is, and the user told what to do."""
 
 import functools
+import gzip
+import pathlib
 import re
 import shutil
 
@@ -13,6 +15,7 @@ import thin_network
 from PIL import Image
 
 from keras_googlenet import GoogLeNet
+from keras_googlenet.weights import reading
 
 MOST = 400  # characters of a sentence, without the folder
 PROTOTXT = b'name: "GoogleNet"\nlayer {\n  name: "data"\n  type: "Input"\n  top: "data"\n}\n'
@@ -139,3 +142,33 @@ def test_what_is_cut_off_is_called_so(name, write, share, run_script, tmp_path):
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
     sentence = refusal(run_script, tmp_path / name)
     assert "damaged" in sentence or "cut off" in sentence, sentence
+
+
+def packed(kind, weights, folder):
+    """The same weights as people pass them on."""
+    content = weights.read_bytes()
+    if kind == "gzip of one file":
+        (folder / "w.caffemodel.gz").write_bytes(gzip.compress(content))
+        return folder / "w.caffemodel.gz"
+    names = {
+        "a Mac's zip": ("net/w.caffemodel", "__MACOSX/net/._w.caffemodel", ".DS_Store"),
+        "DIGITS": ("snapshot.caffemodel", "deploy.prototxt", "labels.txt", "mean.binaryproto"),
+        "upper case": ("W.CAFFEMODEL", "README.TXT"),
+        "no suffix": ("deep/er/weights", "notes.md"),
+    }[kind]
+    for name in names:
+        (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "in" / name).write_bytes(content if name == names[0] else b"something else")
+    return pathlib.Path(shutil.make_archive(folder / "packed", "zip", folder / "in"))
+
+
+@pytest.mark.parametrize(
+    "kind", ["gzip of one file", "a Mac's zip", "DIGITS", "upper case", "no suffix"]
+)
+def test_packed_weights(kind, tmp_path):
+    blobs = caffe_reference.random_blobs(heads=1, share=thin_network.SHARE)
+    caffe_reference.write_blobs(tmp_path / "w", blobs)
+    path = packed(kind, tmp_path / "w", tmp_path)
+    with reading.opened(path) as file:
+        read = file.read(["loss3/classifier[0]"])["loss3/classifier[0]"]
+    np.testing.assert_array_equal(read, blobs["loss3/classifier"][0])

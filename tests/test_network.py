@@ -34,9 +34,7 @@ def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
 
 def test_weights_of_another_variant_are_refused():
     source = GoogLeNet(classes=3, input_shape=SIZE, variant="batchnorm")
-    with pytest.raises(
-        UserError, match="--weights does not fit: its layer conv1_7x7_s2 has"
-    ):
+    with pytest.raises(UserError, match="--weights does not fit: its layer conv1_7x7_s2 has"):
         network.build_network(Recipe(variant="paper", image_size=65), 3, source, print)
 
 

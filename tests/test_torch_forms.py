@@ -297,3 +297,43 @@ def test_a_renamed_layer_is_recognized(network, tmp_path):
     said = refusal(tmp_path / "w.pth")
     assert f"{scope}.conv.weight" in said and f"{scope}.convolution.weight" in said
     assert "(32, 16, 3, 3)" in said and "damaged" not in said
+
+
+BESIDE = {
+    "tuple": lambda state: ({"epoch": 1}, state),
+    "pairs": lambda state: list(state.items()),
+    "NumPy": lambda state: {name: value.numpy() for name, value in state.items()},
+    "bytes": lambda state: {name.encode(): value for name, value in state.items()},
+    "its loss": lambda state: state | {"criterion.weight": torch.ones(CLASSES)},
+}
+
+
+@pytest.mark.parametrize("form", BESIDE)
+def test_containers_of_other_kinds(form, network, tmp_path):
+    torch.save(BESIDE[form](network.state_dict()), tmp_path / "w.pth")
+    check(tmp_path / "w.pth", network)
+
+
+EXTRA = {
+    "bn.weight": torch.ones(FEATURES),  # behind the pool
+    "fc.lora_A": torch.ones(4, FEATURES),
+    "inception3a.se.fc1.weight": torch.ones(4, 32),
+    "attention.0.weight": torch.ones(FEATURES, FEATURES, 1, 1),
+    "std": torch.ones(3),  # of a preprocessing inside
+}
+
+
+@pytest.mark.parametrize("name", EXTRA)
+def test_what_computes_and_has_no_place_is_refused(name, network, tmp_path):
+    torch.save(network.state_dict() | {name: EXTRA[name]}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=f"{name} .* no place in .* --classifier fc"):
+        convert_file(tmp_path / "w.pth")
+    conversion = check(tmp_path / "w.pth", network, classifier="fc")
+    assert name in conversion.notes[-1]
+
+
+def test_two_networks_in_one_file_are_a_question(network, tmp_path):
+    two = {f"{net}.{n}": v for net in ("left", "right") for n, v in network.state_dict().items()}
+    torch.save(two, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="right.* have no place"):
+        convert_file(tmp_path / "w.pth")

@@ -29,8 +29,8 @@ MESSAGES = {
         "raw_data_type": (10, INT32),
         "raw_data": (12, BYTES),
     },
-    "LayerParameter": {"name": (1, STRING), "blobs": (7, "BlobProto")},
-    "V1LayerParameter": {"name": (4, STRING), "blobs": (6, "BlobProto")},
+    "LayerParameter": {"name": (1, STRING), "type": (2, STRING), "blobs": (7, "BlobProto")},
+    "V1LayerParameter": {"name": (4, STRING), "type": (5, INT32), "blobs": (6, "BlobProto")},
     "NetParameter": {"layers": (2, "V1LayerParameter"), "layer": (100, "LayerParameter")},
 }
 REPEATED = ("dim", "blobs", "layers", "layer")
@@ -63,13 +63,14 @@ def parse(content: bytes):
 
 def open_network(net) -> Contents:
     """Lists the blobs of all layers as `layer[0]`, `layer[1]`, …."""
-    blobs = {}
+    blobs, typed = {}, []
     for layer in [*net.layer, *net.layers]:
         for index, blob in enumerate(layer.blobs):
             name = f"{layer.name}[{index}]"
             if name in blobs:
-                raise UserError(f"layer {layer.name} stands there twice; the file is damaged.")
+                raise UserError(f"two of its layers are called {layer.name}; give each its name.")
             blobs[name] = blob
+            typed += [name] if layer.type else []
     check_count(blobs)
     arrays = {name: _array(name, blob) for name, blob in blobs.items()}
 
@@ -78,7 +79,7 @@ def open_network(net) -> Contents:
             arrays[name].shape
         )
 
-    return Contents(arrays, read)
+    return Contents(arrays, read, {"typed": typed})
 
 
 def _array(name: str, blob) -> Array:

@@ -32,8 +32,9 @@ class Contents:
         arrays: Name in the file -> array.
         read: Reads one of them, by name.
         facts: What else a table of `weights` needs to know, as JSON can hold it: `objects`, the
-            classes of pickled objects that are no arrays, by name; `lrn` and `padded`, arguments
-            and names of a graph's operations.
+            classes of pickled objects that are no arrays, by name; `roots`, the dictionaries that
+            arrays stand in; `typed`, blobs whose layers say what they compute; `lrn` and `padded`,
+            arguments of a graph's operations.
     """
 
     arrays: Mapping[str, Array]

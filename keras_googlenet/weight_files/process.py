@@ -20,6 +20,8 @@ from keras_googlenet.weight_files.contents import (
 )
 from keras_googlenet.weight_files.recognition import Format, recognize
 
+MOST_CPU_SECONDS = 90  # importing TensorFlow takes up to ten, and reading any file fewer
+
 
 @contextlib.contextmanager
 def one_error(what: str = ""):
@@ -80,17 +82,18 @@ def bound_memory(most_memory: int | None):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-def _bound_files():
+def _bound_files_and_time():
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         limit = MOST_UNPACKED + MIB
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
 
 
 def main(source: str, scratch: str, output: str, most_memory: str):
     """Serves one file to the process that started this one."""
-    _bound_files()
+    _bound_files_and_time()
     try:
         name, contents = open_weights(Path(source), Path(scratch), int(most_memory))
         _answer(format=name, arrays=contents.arrays, facts=contents.facts)

@@ -81,6 +81,8 @@ class Inert(dict):
     def __setstate__(self, state):
         pass
 
+    __hash__ = object.__hash__  # it may be a key
+
     def append(self, item):  # noqa: D102
         pass
 
@@ -102,10 +104,14 @@ class _Unpickler(pickle._Unpickler):  # in pure Python: a sparse memo takes no m
             )
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
+        if (module, name) == ("_codecs", "encode"):  # how pickles of old hold bytes
+            return lambda text, encoding="latin1": text.encode("latin1")
         if root == "torch" and name in REBUILD:
             return REBUILD[name]
         if root == "torch" and name == "Size":
             return tuple
+        if root == "numpy" and name in NUMPY:
+            return NUMPY[name]
         return type(name, (Inert,), {"name": f"{module}.{name}"[:100]})
 
     def persistent_load(self, identity):
@@ -138,6 +144,11 @@ def _rebuild_from_type(function, kind, arguments, state):
     return function(*arguments)
 
 
+NUMPY = {
+    "ndarray": np.ndarray,
+    "dtype": np.dtype,
+    "_reconstruct": lambda *_: np.ndarray(0),  # which its state then fills
+}
 REBUILD = {
     "_rebuild_tensor": _rebuild_tensor,
     "_rebuild_tensor_v2": _rebuild_tensor,
@@ -226,15 +237,18 @@ def _type(name: str) -> np.dtype:
 
 
 def _contents(value, content: Callable[[Storage], bytes], order: str) -> Contents:
-    tensors, objects = {}, {}
-    for name, item in _flatten(value):
-        if isinstance(item, Tensor):
+    tensors, objects, roots = {}, {}, set()
+    for root, name, item in _flatten(value):
+        if isinstance(item, (Tensor, np.ndarray)):
             tensors[name] = item
+            roots.add(root)
         elif isinstance(item, Inert):
             objects[name] = item.name
     last = {}  # the storage that was read last: tensors may share one
 
     def read(name: str) -> np.ndarray:
+        if isinstance(tensors[name], np.ndarray):
+            return tensors[name]
         storage, offset, shape, strides = tensors[name]
         dtype = _type(storage.dtype)
         if storage not in last:
@@ -246,23 +260,41 @@ def _contents(value, content: Callable[[Storage], bytes], order: str) -> Content
         steps = [stride * dtype.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(numbers, shape, steps, writeable=False)
 
-    arrays = {name: Array(tensor.storage.dtype, tensor.shape) for name, tensor in tensors.items()}
-    return Contents(arrays, read, {"objects": objects})
+    arrays = {
+        name: Array(str(t.dtype) if isinstance(t, np.ndarray) else t.storage.dtype, t.shape)
+        for name, t in tensors.items()
+    }
+    return Contents(arrays, read, {"objects": objects, "roots": sorted(roots)})
 
 
-def _flatten(value) -> Iterator[tuple[str, object]]:
-    """Walks through dictionaries in dictionaries; the names of both are joined by dots."""
-    waiting, seen = [("", value, 0)], 0
+def _flatten(value) -> Iterator[tuple[str, str, object]]:
+    """Walks through dictionaries and lists in one another.
+
+    Yields:
+        The names of the containers, joined by dots and with one at the end; the same with the
+        item's own name; and the item.
+    """
+    waiting, seen = [("", "", value, 0)], 0
     while waiting:
-        name, item, depth = waiting.pop()
+        root, name, item, depth = waiting.pop()
         seen += 1
         if seen > 10 * MOST_NAMES:
             raise UserError("its dictionaries hold more than any training of GoogLeNet saves.")
-        if not isinstance(item, dict) or (isinstance(item, Inert) and not item):
-            yield name, item
-            continue
-        if depth < MOST_DEPTH:
-            inner = [
-                (f"{name}.{key}" if name else str(key), v, depth + 1) for key, v in item.items()
-            ]
-            waiting += reversed(inner)
+        pairs = _pairs(item)
+        if not pairs:
+            yield root, name, item
+        elif depth < MOST_DEPTH:
+            inside = f"{name}." if name else ""
+            waiting += [(inside, f"{inside}{key}", v, depth + 1) for key, v in reversed(pairs)]
+
+
+def _pairs(item) -> list[tuple[str, object]]:
+    """Returns what a container holds, by name; a list of pairs is taken for a dictionary."""
+    if isinstance(item, dict):
+        found = list(item.items())
+    elif type(item) in (list, tuple):
+        named = all(type(x) is tuple and len(x) == 2 and isinstance(x[0], str) for x in item)
+        found = list(item) if named else list(enumerate(item))
+    else:
+        return []
+    return [(k.decode(errors="replace") if isinstance(k, bytes) else str(k), v) for k, v in found]

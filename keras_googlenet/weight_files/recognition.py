@@ -1,6 +1,10 @@
 """Which format a file has, from its content whatever its name, and which reader opens it."""
 
+import bz2
 import functools
+import gzip
+import itertools
+import lzma
 import re
 import tarfile
 import zipfile
@@ -18,8 +22,16 @@ CAFFE_HEAD = re.compile(rb"\n[\x00-\x7f][ -~]*(\x12|\xa2\x06|[\x18-\x28])|\x12|\
 GRAPH_HEAD = re.compile(rb"\n[\x80-\xff]*[\x00-\x7f]\n")  # a node, which begins with its name
 ONNX_HEAD = re.compile(rb"\x08[\x03-\x20][\x12\x3a\x42]")  # version, then producer, graph or opset
 TAR_MAGIC = b"ustar"  # at byte 257
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
-WEIGHTS = (".caffemodel", ".h5", ".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pb")
+PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
+MOST_MEMBERS = 10_000  # of an archive or a folder
+WEIGHTS = (
+    *(".caffemodel", ".h5", ".pth", ".pt", ".th", ".pth.tar", ".pt.tar", ".bin", ".ckpt"),
+    *(".safetensors", ".pb"),
+)
+OTHER_FILES = (
+    *(".txt", ".md", ".json", ".yaml", ".yml", ".prototxt", ".solverstate", ".binaryproto", ".py"),
+    *(".csv", ".log", ".png", ".jpg", ".jpeg", ".html"),
+)
 EXPECTED = (
     "give a Caffe model, a PyTorch state dictionary (.pth or .safetensors), a TensorFlow "
     "checkpoint, or a frozen graph"
@@ -75,6 +87,8 @@ def recognize(path: Path, scratch: Path) -> Format:
         return Format(CHECKPOINT, opened, needs_tensorflow=True)
     if path.is_dir():
         return recognize(_only_weights(path), scratch)
+    if path.suffix == ".solverstate":
+        raise UserError("it is what Caffe's solver remembers; give the .caffemodel beside it.")
     if not path.is_file():
         raise UserError(f"there is no such file; {EXPECTED}.")
     with open(path, "rb") as file:
@@ -86,8 +100,8 @@ def recognize(path: Path, scratch: Path) -> Format:
         return found
     if head.startswith(b"PK\x03\x04"):
         return _format_of_zip(path, scratch)
-    if head.startswith(PACKED) or head[257:262] == TAR_MAGIC:
-        _unpack_tar(path, scratch)
+    if head.startswith(tuple(PACKED)) or head[257:262] == TAR_MAGIC:
+        _unpack_tar(path, scratch, head)
         return _format_inside(scratch)
     _refuse_others(head)
     return _format_of_message(path, head)
@@ -115,32 +129,40 @@ def _format_of_zip(path: Path, scratch: Path) -> Format:
         return Format("PyTorch file", functools.partial(pytorch.open_zip, archive))
     if "model.weights.h5" in last:
         raise UserError("it is a .keras file already, which the scripts take as it is.")
-    members = [m for m in archive.infolist() if _may_be_weights(m.filename)]
-    _check_size(sum(member.file_size for member in members))
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    _check_size(len(members), sum(member.file_size for member in members))
     for member in members:
         archive.extract(member, scratch)
     return _format_inside(scratch)
 
 
-def _unpack_tar(path: Path, folder: Path):
-    """Unpacks what may be weights, and nothing else."""
-    size = 0
-    with tarfile.open(path) as archive:
-        for member in archive:
-            size += member.size
-            _check_size(size)
-            if member.isfile() and _may_be_weights(member.name):
-                archive.extract(member, folder, filter="data")
+def _unpack_tar(path: Path, folder: Path, head: bytes):
+    """Unpacks the files of a tar archive, or the one that was only compressed."""
+    count = size = 0
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                count, size = count + 1, size + member.size
+                _check_size(count, size)
+                if member.isfile():
+                    archive.extract(member, folder, filter="data")
+        return
+    except tarfile.ReadError:
+        if count:
+            raise
+    opened = next(module.open for magic, module in PACKED.items() if head.startswith(magic))
+    with opened(path) as source, open(folder / "unpacked", "wb") as target:
+        while piece := source.read(MIB):
+            size += len(piece)
+            _check_size(1, size)
+            target.write(piece)
 
 
-def _may_be_weights(name: str) -> bool:
-    last = name.split("/")[-1]
-    return ".ckpt" in last or last == "checkpoint" or last.endswith(WEIGHTS)
-
-
-def _check_size(size: int):
+def _check_size(members: int, size: int):
     if size > MOST_UNPACKED:
         raise UserError(f"it unpacks to more than {MOST_UNPACKED // MIB} MiB; is it a bomb?")
+    if members > MOST_MEMBERS:
+        raise UserError(f"it holds over {MOST_MEMBERS} files; give the one with the weights.")
 
 
 def _format_inside(folder: Path) -> Format:
@@ -197,10 +219,15 @@ def _only_weights(folder: Path) -> Path:
         )
     if tensorflow_files.prefix_of(folder) is not None:
         return folder
-    found = [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS]
-    folders = [inner for inner in sorted(folder.iterdir()) if inner.is_dir()]
-    if not found and len(folders) == 1:
-        return _only_weights(folders[0])
+    paths = itertools.islice(folder.rglob("*"), MOST_MEMBERS)
+    files = sorted(path for path in paths if path.is_file() and _is_visible(path, folder))
+    folders = {path.parent for path in files if path.suffix == ".index"}
+    if len(folders) == 1:
+        return folders.pop()
+    found = [file for file in files if file.name.lower().endswith(WEIGHTS)]
+    found = found or [file for file in files if file.suffix.lower() not in OTHER_FILES]
+    safetensors = [file for file in found if file.suffix == ".safetensors"]
+    found = safetensors if len(safetensors) == 1 else found
     if len(found) != 1:
         names = ", ".join(file.name for file in found[:5])
         raise UserError(
@@ -208,3 +235,7 @@ def _only_weights(folder: Path) -> Path:
             f"{'give one of them' if found else EXPECTED}."
         )
     return found[0]
+
+
+def _is_visible(path: Path, folder: Path) -> bool:
+    return not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)

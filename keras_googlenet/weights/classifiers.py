@@ -47,7 +47,7 @@ def linear_layers(found: Found) -> list[Linear]:
     trunk = tuple(found.name(layer) + mark for layer in found.layers_of() for mark in "./[_")
     layers = []
     for name, array in found.arrays.items():
-        sides = matrix_shape(array.shape, found.table)
+        sides = array.shape if found.table.modules else matrix_shape(array.shape, found.table)
         if name.endswith(kernel) and len(sides) == 2 and is_real(array):
             label = name.removesuffix(kernel)
             outputs, inputs = sides if found.table.channels_first else sides[::-1]
@@ -85,7 +85,7 @@ def main_layers(layers: list[Linear], found: Found, wanted: str | None) -> list[
     """
     widths = VARIANTS[found.table.variant].widths["5b"]
     features = widths.conv1x1 + widths.conv3x3 + widths.conv5x5 + widths.pool_proj
-    roots = tuple(found.prefix + root for head in AUX_TAPS if (root := _root(found, head)))
+    roots = tuple(found.prefix + root for head in AUX_TAPS if (root := aux_root(found.table, head)))
     others = {found.name(layer) for layer in found.layers_of(*AUX_TAPS)}
     layers = [x for x in layers if x.name not in others and not x.name.startswith(roots or NOTHING)]
     expected = found.name("main")
@@ -93,9 +93,7 @@ def main_layers(layers: list[Linear], found: Found, wanted: str | None) -> list[
         inside = [layer for layer in layers if layer.name.startswith(scope)]
         fitting = [x for x in inside if x.inputs == features or x.name == expected]
         if fitting:
-            chain = _choose(fitting, inside, wanted)
-            _check_container(chain, inside, found, scope)
-            return chain
+            return _choose(fitting, inside, wanted)
     raise UserError(
         f"it has the trunk of {found.table.name} but no classifier: no matrix of {features} "
         f"inputs, as {expected}{found.table.parts['Dense']['kernel']} is; give a file with one."
@@ -155,22 +153,6 @@ def _natural(layer: Linear) -> list:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", layer.name)]
 
 
-def _check_container(chain: list[Linear], linear: list[Linear], found: Found, scope: str):
-    """Refuses a PyTorch container with other layers, such as a normalization."""
-    container = _parent(chain[-1].name)
-    if not container.endswith(".") or len(container) <= len(scope):
-        return
-    known = {name for layer in linear for name in (layer.kernel, layer.bias)}
-    for name, array in found.arrays.items():
-        if name.startswith(container) and not (
-            name in known or is_ignored(name, known, found.table)
-        ):
-            raise UserError(
-                f"its classifier holds {name} {array.shape}, which is of no linear layer; only "
-                "linear layers can be taken over."
-            )
-
-
 def is_ignored(name: str, used, table: Table) -> bool:
     """Whether an array is none of a network: a counter, or what an optimizer keeps."""
     if name.endswith(table.ignored or NOTHING):
@@ -178,9 +160,10 @@ def is_ignored(name: str, used, table: Table) -> bool:
     return any(name[: mark.start()] in used for mark in re.finditer("/", name))
 
 
-def _root(found: Found, head: str) -> str:
-    """What the names of an auxiliary head begin with, if that is its own."""
-    root = os.path.commonprefix([found.table.layers[name] for name in found.layers_of(head)])
+def aux_root(table: Table, head: str) -> str:
+    """Returns what the names of an auxiliary head begin with, if that is its own."""
+    names = [name for layer, name in table.layers.items() if layer.partition("_")[0] == head]
+    root = os.path.commonprefix(names)
     return root if root.endswith((".", "/")) else ""
 
 
@@ -213,7 +196,7 @@ def aux_layers(
 
 def _aux_head(layers: list[Linear], found: Found, head: str) -> tuple[dict[str, Linear], str]:
     """Returns its linear layers, or what is missing; neither if there is nothing of it."""
-    root, names = _root(found, head), {layer.name: layer for layer in layers}
+    root, names = aux_root(found.table, head), {layer.name: layer for layer in layers}
     if not found.layers_of(head):
         return {}, ""
     conv, fc, classifier = map(found.name, (f"{head}_conv", f"{head}_fc", head))
@@ -228,4 +211,10 @@ def _aux_head(layers: list[Linear], found: Found, head: str) -> tuple[dict[str, 
     fitting = [names[classifier]] if classifier in names else fitting
     if len(fitting) != 1:
         return {}, f"{len(fitting)} classifiers fit" if fitting else "it has no classifier"
-    return {f"{head}_fc": names[fc], head: fitting[0]}, ""
+    linear = {f"{head}_fc": names[fc], head: fitting[0]}
+    used = {name for layer in linear.values() for name in (layer.kernel, layer.bias)}
+    for name in found.arrays if root else ():
+        own = not name.startswith(conv) and name.startswith(found.prefix + root)
+        if own and name not in used and not is_ignored(name, used, found.table):
+            return {}, f"{name} has no place in it"
+    return linear, ""

@@ -18,6 +18,7 @@ from keras_googlenet.weights.porting import (
     Ported,
     aux_problem,
     check_shapes,
+    leftovers,
     port,
     set_normalization,
     used_names,
@@ -103,18 +104,19 @@ def convert_file(
                     f"it holds the variant {found.table.variant}, not {variant}; leave the variant "
                     "out."
                 )
-            return _build(file, found, activation)
+            return _build(file, found, activation, chosen=classifier is not None)
     except UserError as error:
         raise UserError(f"{path} cannot be converted: {error}") from error
 
 
-def _build(file: WeightFile, found: Match, activation: str) -> Conversion:
+def _build(file: WeightFile, found: Match, activation: str, chosen: bool) -> Conversion:
     model = _network(found, activation)
     why = aux_problem(model, file, found) if found.aux_heads else ""
     if why:
         found = replace(found, aux_heads=False, notes=[*found.notes, why])
         model = _network(found, activation)
     check_shapes(model, file, found)
+    left = _leftovers(model, file, found, chosen)
     lrn = _normalizations(file, found)
     names = used_names(model, found)
     ported = port(model, file.read(sorted(names)), found)
@@ -127,7 +129,7 @@ def _build(file: WeightFile, found: Match, activation: str) -> Conversion:
         ported=ported,
         absent=[head for head in AUX_TAPS if not found.aux_heads],
         unused=sorted(set(file.arrays) - names),
-        notes=found.notes + _assumption(found, activation),
+        notes=found.notes + left + _assumption(found, activation),
     )
 
 
@@ -154,6 +156,22 @@ def _network(found: Match, activation: str) -> keras.Model:
         x = keras.layers.Dense(found.linear[name].outputs, activation, name=name)(x)
     main = classifier_layer(x, classes, ending, "main")
     return keras.Model(model.input, [main, *model.outputs[1:]], name=model.name)
+
+
+def _leftovers(model: keras.Model, file: WeightFile, found: Match, chosen: bool) -> list[str]:
+    """Says which arrays have no place; refuses those that surely compute unless the user chose."""
+    names = leftovers(model, file, found)
+    if not names:
+        return []
+    shown = ", ".join(f"{name} {file.arrays[name].shape}" for name in names[:3])
+    shown += f" and {len(names) - 3} more" if len(names) > 3 else ""
+    if not chosen and (found.table.modules or set(names) & set(file.facts.get("typed", []))):
+        raise UserError(
+            f"{shown} have no place in {found.table.name}. If the network computes with them, its "
+            "answers would be wrong without; if not, name the classifier by --classifier "
+            f"{found.linear['main'].name}."
+        )
+    return [f"{shown} were left out; if the network computes with them, its answers are wrong"]
 
 
 def _assumption(found: Match, activation: str) -> list[str]:

@@ -23,6 +23,7 @@ from keras_googlenet.weights.reading import WeightFile
 from keras_googlenet.weights.tables import TABLES, Table
 
 AVERAGES = re.compile(r"ema|averag|shadow|swa|teacher", re.IGNORECASE)
+USUAL = re.compile(r"((model_?)?state(_dict)?|model|net)\.|$")  # of a checkpoint's dictionary
 SHOWN = 3  # names in a sentence
 
 
@@ -34,6 +35,7 @@ class Match:
         table: Whose names they are.
         prefix: What stands before each of them.
         linear: Our layer -> linear layer of the file: the classifiers, and those before `main`.
+        rest: Names of arrays that the network may compute with beside the layers of `table`.
         aux_heads: Whether both auxiliary heads are there, of as many classes as the main one.
         notes: What a user should know, a sentence each.
     """
@@ -41,6 +43,7 @@ class Match:
     table: Table
     prefix: str
     linear: Mapping[str, Linear]
+    rest: list[str]
     aux_heads: bool
     notes: list[str]
 
@@ -84,8 +87,9 @@ def match(file: WeightFile, classifier: str | None = None) -> Match:
     if not found:
         raise UserError(_describe_stranger(file))
 
-    def order(key):  # the most complete; of copies the one that is no average, then the outermost
-        return -found[key], bool(AVERAGES.search(key[1])), len(key[1])
+    def order(key):  # the most complete; of copies none that is an average, then by its name
+        prefix = key[1]
+        return -found[key], bool(AVERAGES.search(prefix)), not USUAL.match(prefix), len(prefix)
 
     variant, prefix = min(found, key=order)
     table = TABLES[variant]
@@ -98,7 +102,19 @@ def match(file: WeightFile, classifier: str | None = None) -> Match:
     aux, why = aux_layers(layers, place, main[-1].outputs)
     names = [f"main_fc{index}" for index in range(1, len(main))] + ["main"]
     linear = dict(zip(names, main, strict=True)) | aux
-    return Match(table, prefix, linear, bool(aux), notes + why)
+    averages = tuple(copy for copy in copies if AVERAGES.search(copy))
+    rest = [name for name in _same_dictionary(file, prefix) if not name.startswith(averages)]
+    return Match(table, prefix, linear, rest, bool(aux), notes + why)
+
+
+def _same_dictionary(file: WeightFile, prefix: str) -> list[str]:
+    """Lists the names of the dictionary of the file that the prefix leads into."""
+    roots = sorted(file.facts.get("roots", [""]), key=len, reverse=True)
+
+    def root_of(name: str) -> str:
+        return next((root for root in roots if name.startswith(root)), "")
+
+    return [name for name in file.arrays if root_of(name) == root_of(prefix)]
 
 
 def _prefixes(arrays: Mapping[str, Array], table: Table) -> Counter:

@@ -1,6 +1,7 @@
 """Arrays of a file into the layers of a network, each checked for shape and for numbers."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,11 +11,12 @@ import numpy as np
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import AUX_TAPS, HEADS, VARIANTS
 from keras_googlenet.weight_files.contents import Array
-from keras_googlenet.weights.classifiers import is_ignored, is_real, matrix_shape
+from keras_googlenet.weights.classifiers import aux_root, is_ignored, is_real, matrix_shape
 from keras_googlenet.weights.matching import Match, nearest
 from keras_googlenet.weights.reading import WeightFile
 from keras_googlenet.weights.tables import Table
 
+LOSSES = re.compile(r"(^|[._])(criterion|loss|metrics?)", re.IGNORECASE)  # of a trainer's module
 LRN_ARGUMENTS = ("depth_radius", "bias", "alpha", "beta")
 
 
@@ -101,7 +103,6 @@ def check_shapes(model: keras.Model, file: WeightFile, found: Match):
             )
         if not is_real(array):
             raise UserError(f"{name} holds {array.dtype}; layer {layer} needs real numbers.")
-    _check_leftovers(file, found, used)
 
 
 def _needed(model: keras.Model, found: Match) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -122,17 +123,32 @@ def _fits(array: Array, needed: tuple[int, ...], table: Table) -> bool:
     return needed in (given, matrix_shape(array.shape, table))
 
 
-def _check_leftovers(file: WeightFile, found: Match, used: set[str]):
-    """Refuses what stands inside a layer of the trunk and has no place in ours."""
-    table, prefix = found.table, found.prefix
+def leftovers(model: keras.Model, file: WeightFile, found: Match) -> list[str]:
+    """Lists arrays that a network of the file may compute with, and ours does not.
+
+    Raises:
+        UserError: If one of them stands inside a layer of the trunk.
+    """
+    table, prefix, used = found.table, found.prefix, used_names(model, found)
     layers = [n for layer, n in table.layers.items() if layer.partition("_")[0] not in HEADS]
     beginnings = tuple(prefix + name + mark for name in layers for mark in "./[")
-    for name in file.arrays:
-        if name.startswith(beginnings) and name not in used and not is_ignored(name, used, table):
+    names = [
+        name
+        for name in found.rest
+        if name not in used and is_real(file.arrays[name]) and not is_ignored(name, used, table)
+    ]
+    for name in names:
+        if name.startswith(beginnings):
             raise UserError(
                 f"{name} {file.arrays[name].shape} has no place in {table.name}; it is another "
                 "network, whose answers would be wrong without it."
             )
+    aux = tuple(
+        prefix + (aux_root(table, head) or name)
+        for layer, name in table.layers.items()
+        if (head := layer.partition("_")[0]) in AUX_TAPS
+    )
+    return [name for name in names if not name.startswith(aux or "\0") and not LOSSES.search(name)]
 
 
 def shape_in_file(weight, table: Table) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class Table:
         bgr: Whether the first convolution expects blue, green, red.
         heads: Heads that the published file was trained with.
         ignored: Ends of the names of arrays that no network needs.
+        modules: Whether a file holds the state of modules, all of which compute.
         lrn: Our layer -> the graph's node with the constants of its local response normalization.
     """
 
@@ -41,6 +42,7 @@ class Table:
     bgr: bool = False
     heads: tuple[str, ...] = ("main",)
     ignored: tuple[str, ...] = ()
+    modules: bool = False
     lrn: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -120,6 +122,7 @@ TORCHVISION = Table(
     },
     channels_first=True,
     ignored=("num_batches_tracked",),
+    modules=True,
 )
 
 SLIM = Table(
