@@ -112,3 +112,17 @@ def test_data_that_is_cut_off(training, tmp_path):
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 10])  # slots are at the end
     with pytest.raises(UserError, match="damaged|cut off"):
         convert_file(tmp_path)
+
+
+def test_parts_that_are_not_enough(training, tmp_path):
+    copy(training[0], tmp_path, "model.ckpt-7.data*")
+    with pytest.raises(UserError, match=r"model.ckpt-7.index is not beside it"):
+        convert_file(tmp_path / "model.ckpt-7.data-00000-of-00001")
+
+
+def test_what_computes_and_has_no_place_is_refused(tmp_path, read_in_this_process):
+    _, everything = variables(classes=5)
+    more = everything | {"InceptionV1/Mixed_3b/SE/fc1/weights": np.ones((4, 4), "float32")}
+    slim_checkpoint.save(more, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="SE/fc1/weights .* have no place in TF-slim"):
+        convert_file(tmp_path / "a.ckpt")

@@ -299,7 +299,14 @@ def test_a_renamed_layer_is_recognized(network, tmp_path):
     assert "(32, 16, 3, 3)" in said and "damaged" not in said
 
 
+def wrapped_inside(state):
+    inner = "inception4a._checkpoint_wrapped_module."
+    return {name.replace("inception4a.", inner): value for name, value in state.items()}
+
+
 BESIDE = {
+    "wrappers inside": wrapped_inside,
+    "a convolution": lambda state: state | {"fc.weight": state["fc.weight"][:, :, None, None]},
     "tuple": lambda state: ({"epoch": 1}, state),
     "pairs": lambda state: list(state.items()),
     "NumPy": lambda state: {name: value.numpy() for name, value in state.items()},
@@ -330,6 +337,21 @@ def test_what_computes_and_has_no_place_is_refused(name, network, tmp_path):
         convert_file(tmp_path / "w.pth")
     conversion = check(tmp_path / "w.pth", network, classifier="fc")
     assert name in conversion.notes[-1]
+
+
+WRONG = {
+    "conv1.conv.weight": (torch._neg_view, "negated view"),
+    "conv1.bn.running_var": (torch.neg, "variances below 0"),
+    "conv2.conv.weight": (lambda value: value * float("nan"), "NaN"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_numbers_that_would_be_wrong(name, network, tmp_path):
+    change, message = WRONG[name]
+    torch.save(network.state_dict() | {name: change(network.state_dict()[name])}, tmp_path / "w")
+    with pytest.raises(UserError, match=message):
+        convert_file(tmp_path / "w")
 
 
 def test_two_networks_in_one_file_are_a_question(network, tmp_path):

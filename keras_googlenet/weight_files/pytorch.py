@@ -10,6 +10,7 @@ Source: torch/serialization.py and torch/_utils.py of PyTorch.
 import collections
 import io
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -32,7 +33,10 @@ from keras_googlenet.weight_files.contents import (
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the form before PyTorch 1.6
 OLD_FORM = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")
 MOST_STORAGE = 128 * MIB  # that a tensor may be a view of
-MOST_DEPTH = 6  # of dictionaries in one another
+MOST_DEPTH = 20  # of dictionaries in one another
+WRAPPERS = re.compile(
+    r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 STORAGES = {
     "FloatStorage": "f4",
     "DoubleStorage": "f8",
@@ -126,7 +130,9 @@ class _Unpickler(pickle._Unpickler):  # in pure Python: a sparse memo takes no m
         return self.storages[key]
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_) -> Tensor:
+def _rebuild_tensor(storage, offset, shape, strides, _=None, hooks=None, metadata=None) -> Tensor:
+    if metadata and metadata.get("neg"):
+        raise UserError("a tensor in it is a negated view; save it with .resolve_neg().")
     shape, strides = tuple(shape), tuple(strides)
     fits = len(shape) == len(strides) <= MOST_DIMENSIONS
     if not isinstance(storage, Storage) or not fits:
@@ -259,6 +265,10 @@ def _contents(value, content: Callable[[Storage], bytes], order: str) -> Content
         numbers = np.frombuffer(last[storage], dtype.newbyteorder(order))[offset:]
         steps = [stride * dtype.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(numbers, shape, steps, writeable=False)
+
+    unwrapped = {WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(unwrapped) == len(tensors):  # else it holds the same with and without
+        tensors, roots = unwrapped, {WRAPPERS.sub("", root) for root in roots}
 
     arrays = {
         name: Array(str(t.dtype) if isinstance(t, np.ndarray) else t.storage.dtype, t.shape)

@@ -25,8 +25,8 @@ def prefix_of(path: Path) -> Path | None:
     Returns:
         The file of 2016, or what the names of the files begin with; `None` if it is none.
     """
-    if path.is_dir():
-        return _latest(path)
+    if path.is_dir() or (path.name == "checkpoint" and path.is_file()):
+        return _latest(path if path.is_dir() else path.parent)
     prefix = path.with_name(PART_OF_CHECKPOINT.sub("", path.name))
     if Path(f"{prefix}.index").is_file():
         return prefix
@@ -35,6 +35,8 @@ def prefix_of(path: Path) -> Path | None:
             file.seek(-8, 2)
             if file.read() == TABLE_MAGIC:
                 return path
+    if PART_OF_CHECKPOINT.search(path.name):
+        raise UserError(f"{prefix.name}.index is not beside it; give all files of the checkpoint.")
     return None
 
 

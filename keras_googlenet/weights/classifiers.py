@@ -47,7 +47,8 @@ def linear_layers(found: Found) -> list[Linear]:
     trunk = tuple(found.name(layer) + mark for layer in found.layers_of() for mark in "./[_")
     layers = []
     for name, array in found.arrays.items():
-        sides = array.shape if found.table.modules else matrix_shape(array.shape, found.table)
+        convolution = not found.table.modules or name.startswith(found.name("main"))
+        sides = matrix_shape(array.shape, found.table) if convolution else array.shape
         if name.endswith(kernel) and len(sides) == 2 and is_real(array):
             label = name.removesuffix(kernel)
             outputs, inputs = sides if found.table.channels_first else sides[::-1]

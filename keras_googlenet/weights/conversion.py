@@ -1,5 +1,6 @@
 """From a file of others to a network of ours, and the account of how it went."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -165,7 +166,10 @@ def _leftovers(model: keras.Model, file: WeightFile, found: Match, chosen: bool)
         return []
     shown = ", ".join(f"{name} {file.arrays[name].shape}" for name in names[:3])
     shown += f" and {len(names) - 3} more" if len(names) > 3 else ""
-    if not chosen and (found.table.modules or set(names) & set(file.facts.get("typed", []))):
+    scope = os.path.commonprefix(list(found.table.layers.values()))  # TF-slim's variables have one
+    inside = any(name.startswith(found.prefix + scope) for name in names) and scope != ""
+    typed = set(names) & set(file.facts.get("typed", []))
+    if not chosen and (found.table.modules or typed or inside):
         raise UserError(
             f"{shown} have no place in {found.table.name}. If the network computes with them, its "
             "answers would be wrong without; if not, name the classifier by --classifier "

@@ -184,6 +184,8 @@ def port(model: keras.Model, arrays: dict[str, np.ndarray], found: Match) -> lis
             array = arrays.pop(name)
             if not np.isfinite(array).all():
                 raise UserError(f"{name} holds NaN or infinity; its training diverged.")
+            if weight.name == "moving_variance" and array.min() < 0:
+                raise UserError(f"{name} holds variances below 0; its training diverged.")
             values.append(turned(array, layer_name, weight, found.table))
             rows.append(Ported(layer_name, name, values[-1].shape, np.linalg.norm(values[-1])))
         filled.append((layer, values))
