@@ -85,8 +85,7 @@ def test_a_checkpoint_comes_out_of_a_tar_archive(format, tmp_path):
     (tmp_path / "out").mkdir()
     name, contents = open_weights(tmp_path / "a.tar.gz", tmp_path / "out")
     assert name == "TensorFlow checkpoint" and list(contents.arrays) == ["InceptionV1/w"]
-    files = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert files == ["a.ckpt"] and contents.read("InceptionV1/w").tolist() == [1, 2]
+    assert contents.read("InceptionV1/w").tolist() == [1, 2]
 
 
 class Unmultiplied(int):

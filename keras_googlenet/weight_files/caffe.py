@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files.contents import Array, Contents, check_count, check_shape
+from keras_googlenet.weight_files.contents import Array, Contents, check_names, check_shape
 
 INT32, INT64, STRING, MESSAGE, BYTES = 5, 3, 9, 11, 12  # FieldDescriptorProto.Type
 # Packed numbers lie in a file as bytes do, so they are declared as bytes and not made objects of.
@@ -71,7 +71,7 @@ def open_network(net) -> Contents:
                 raise UserError(f"two of its layers are called {layer.name}; give each its name.")
             blobs[name] = blob
             typed += [name] if layer.type else []
-    check_count(blobs)
+    check_names(blobs)
     arrays = {name: _array(name, blob) for name, blob in blobs.items()}
 
     def read(name: str) -> np.ndarray:
@@ -110,12 +110,12 @@ def open_hdf5(path: Path) -> Contents:
 
     def add(name: str, item):
         if isinstance(item, h5py.Dataset):
-            check_count(found)
             layer, _, index = name.removeprefix("data/").rpartition("/")
             is_blob = name.startswith("data/") and index.isdecimal()
             found[f"{layer}[{index}]" if is_blob else name] = item
 
     file.visititems(add)  # follows no links
+    check_names(found)
     own = "layers" in file or "model_weights" in file or "layer_names" in file.attrs
     arrays = {name: Array(item.dtype.str, item.shape) for name, item in found.items()}
     return Contents(arrays, lambda name: _read_dataset(found[name]), {"keras": own})

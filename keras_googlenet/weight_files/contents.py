@@ -1,7 +1,7 @@
 """What every reader returns, and the limits that all of them keep."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ MOST_PARSED = 128 * MIB  # of a file that its library reads at once; GoogLeNet i
 MOST_UNPACKED = 512 * MIB  # of an archive; a TF-slim checkpoint with two slots a variable: 80 MB
 MOST_PICKLE = 16 * MIB  # of torch.save, without its tensors; a state dictionary's takes 0.1 MB
 MOST_NAMES = 20_000  # arrays of a file; a training checkpoint has about 2,000
+LONGEST_NAME = 1000  # characters; of torchvision in several wrappers: about 100
 MOST_DIMENSIONS = 8  # of an array; GoogLeNet's have up to four
 
 
@@ -42,10 +43,13 @@ class Contents:
     facts: dict = field(default_factory=dict)
 
 
-def check_count(names: Sequence):
-    """Refuses a file with more arrays than any training of GoogLeNet leaves."""
-    if len(names) > MOST_NAMES:
-        raise UserError(f"it holds {len(names)} arrays, more than any training of GoogLeNet saves.")
+def check_names(names: Iterable[str]):
+    """Refuses a file with more arrays, or longer names, than any training of GoogLeNet leaves."""
+    for index, name in enumerate(names):
+        if index == MOST_NAMES:
+            raise UserError(f"it holds over {MOST_NAMES} arrays, more than a GoogLeNet's training.")
+        if len(name) > LONGEST_NAME:
+            raise UserError(f"the name {name[:50]}… has {len(name)} characters; it is damaged.")
 
 
 def check_shape(name: str, shape: Sequence[int], dtype: str, size: int):

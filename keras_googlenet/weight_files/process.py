@@ -20,7 +20,7 @@ from keras_googlenet.weight_files.contents import (
 )
 from keras_googlenet.weight_files.recognition import Format, recognize
 
-MOST_CPU_SECONDS = 90  # importing TensorFlow takes up to ten, and reading any file fewer
+MOST_CPU_SECONDS = 60  # importing TensorFlow takes up to ten, and reading any file fewer
 
 
 @contextlib.contextmanager

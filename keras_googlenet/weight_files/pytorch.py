@@ -8,6 +8,7 @@ Source: torch/serialization.py and torch/_utils.py of PyTorch.
 """
 
 import collections
+import functools
 import io
 import pickle
 import re
@@ -28,6 +29,7 @@ from keras_googlenet.weight_files.contents import (
     MOST_PICKLE,
     Array,
     Contents,
+    check_names,
 )
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the form before PyTorch 1.6
@@ -116,7 +118,7 @@ class _Unpickler(pickle._Unpickler):  # in pure Python: a sparse memo takes no m
             return tuple
         if root == "numpy" and name in NUMPY:
             return NUMPY[name]
-        return type(name, (Inert,), {"name": f"{module}.{name}"[:100]})
+        return _inert(f"{module}.{name}"[:100])
 
     def persistent_load(self, identity):
         """Reads `("storage", type, key, device, count, …)`, or `("module", class, …)` of old."""
@@ -128,6 +130,11 @@ class _Unpickler(pickle._Unpickler):  # in pure Python: a sparse memo takes no m
             raise UserError("its pickle refers to something that is no storage; it is damaged.")
         self.storages[key] = Storage(dtype, key, count)
         return self.storages[key]
+
+
+@functools.cache
+def _inert(name: str) -> type:
+    return type("Inert", (Inert,), {"name": name})
 
 
 def _rebuild_tensor(storage, offset, shape, strides, _=None, hooks=None, metadata=None) -> Tensor:
@@ -270,6 +277,7 @@ def _contents(value, content: Callable[[Storage], bytes], order: str) -> Content
     if len(unwrapped) == len(tensors):  # else it holds the same with and without
         tensors, roots = unwrapped, {WRAPPERS.sub("", root) for root in roots}
 
+    check_names(tensors)
     arrays = {
         name: Array(str(t.dtype) if isinstance(t, np.ndarray) else t.storage.dtype, t.shape)
         for name, t in tensors.items()
@@ -288,6 +296,7 @@ def _flatten(value) -> Iterator[tuple[str, str, object]]:
     while waiting:
         root, name, item, depth = waiting.pop()
         seen += 1
+        check_names([name])
         if seen > 10 * MOST_NAMES:
             raise UserError("its dictionaries hold more than any training of GoogLeNet saves.")
         pairs = _pairs(item)

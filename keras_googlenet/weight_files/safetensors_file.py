@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_googlenet.weight_files.contents import Array, Contents, check_count
+from keras_googlenet.weight_files.contents import Array, Contents, check_names
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16"}  # others: as they are called
 
@@ -16,7 +16,7 @@ def open_file(path: Path) -> Contents:
 
     with safe_open(path, framework="numpy") as file:  # checks the header against the size
         names = list(file.keys())
-        check_count(names)
+        check_names(names)
         views = {name: file.get_slice(name) for name in names}
         arrays = {
             name: Array(TYPES.get(view.get_dtype(), view.get_dtype()), tuple(view.get_shape()))

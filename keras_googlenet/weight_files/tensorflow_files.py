@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files.contents import MOST_DIMENSIONS, Array, Contents, check_count
+from keras_googlenet.weight_files.contents import MOST_DIMENSIONS, Array, Contents, check_names
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a file of 2016
 PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -61,7 +61,7 @@ def open_checkpoint(prefix: Path) -> Contents:
 
     reader = tf.train.load_checkpoint(str(prefix))
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    check_count(shapes)
+    check_names(shapes)
     arrays = {
         name: Array(types[name].name, tuple(shape))
         for name, shape in sorted(shapes.items())
@@ -77,7 +77,7 @@ def open_graph(content: bytes) -> Contents:
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString(content)
     constants = [node for node in graph.node if node.op == "Const"]
-    check_count(constants)
+    check_names(node.name for node in constants)
     tensors = {node.name: node.attr["value"].tensor for node in constants}
     if len(tensors) < len(constants):
         raise UserError("two of its nodes have the same name; the file is damaged.")
@@ -93,7 +93,7 @@ def open_graph(content: bytes) -> Contents:
             for node in graph.node
             if node.op in ("Conv2D", "MaxPool")
         },
-        "operations": sorted({node.op for node in graph.node})[:20],
+        "operations": sorted({node.op for node in graph.node})[:200],
     }
 
     def read(name: str) -> np.ndarray:

@@ -95,9 +95,14 @@ def main_layers(layers: list[Linear], found: Found, wanted: str | None) -> list[
         fitting = [x for x in inside if x.inputs == features or x.name == expected]
         if fitting:
             return _choose(fitting, inside, wanted)
+    kernel = expected + found.table.parts["Dense"]["kernel"]
+    if kernel in found.arrays and not is_real(found.arrays[kernel]):
+        raise UserError(
+            f"{kernel} holds {found.arrays[kernel].dtype}, not floats; convert it first."
+        )
     raise UserError(
         f"it has the trunk of {found.table.name} but no classifier: no matrix of {features} "
-        f"inputs, as {expected}{found.table.parts['Dense']['kernel']} is; give a file with one."
+        f"inputs, as {kernel} is; give a file with one."
     )
 
 
@@ -121,7 +126,8 @@ def _choose(fitting: list[Linear], inside: list[Linear], wanted: str | None) -> 
     else:
         chosen = [chain for chain in chains if any(_is_called(layer, wanted) for layer in chain)]
     if len({chain[-1] for chain in chosen}) != 1:
-        shown = ", ".join(f"{layer.name} ({layer.outputs} classes)" for layer in fitting)
+        shown = ", ".join(f"{brief(layer.name)} ({layer.outputs} classes)" for layer in fitting[:5])
+        shown += f" and {len(fitting) - 5} more" if len(fitting) > 5 else ""
         said = f"no classifier of it is called {wanted}" if wanted else "several classifiers fit"
         raise UserError(f"{said}: {shown}; choose by --classifier NAME.")
     chain = max(chosen, key=len)
@@ -144,6 +150,11 @@ def _chain(first: Linear, layers: list[Linear], wanted: str | None) -> list[Line
             )
         chain.append((named or following)[0])
     return chain
+
+
+def brief(name: str) -> str:
+    """Returns a name that fits into a sentence."""
+    return name if len(name) <= 80 else f"{name[:40]}…{name[-39:]}"
 
 
 def _is_called(layer: Linear, name: str | None) -> bool:

@@ -14,6 +14,7 @@ from keras_googlenet.googlenet import AUX_TAPS, GoogLeNet
 from keras_googlenet.googlenet import classifier as classifier_layer
 from keras_googlenet.imagenet import default_labels, labels_path, write_labels
 from keras_googlenet.weights import reading
+from keras_googlenet.weights.classifiers import brief
 from keras_googlenet.weights.matching import Match, match
 from keras_googlenet.weights.porting import (
     Ported,
@@ -28,6 +29,10 @@ from keras_googlenet.weights.reading import WeightFile
 from keras_googlenet.weights.tables import Table
 
 ACTIVATION = "relu"  # between the linear layers of a classifier, if nobody says
+OTHER_OPERATIONS = {  # that look alike by their constants
+    *("Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "DepthwiseConv2dNative"),
+    *("FusedBatchNorm", "FusedBatchNormV3", "BatchNormWithGlobalNormalization"),
+}
 MOST_CLASSES = 4000  # of one head; keeps a conversion below 1 GiB of memory
 PADDING = "SAME"  # of every convolution and max pooling of Google's graph
 
@@ -164,7 +169,7 @@ def _leftovers(model: keras.Model, file: WeightFile, found: Match, chosen: bool)
     names = leftovers(model, file, found)
     if not names:
         return []
-    shown = ", ".join(f"{name} {file.arrays[name].shape}" for name in names[:3])
+    shown = ", ".join(f"{brief(name)} {file.arrays[name].shape}" for name in names[:3])
     shown += f" and {len(names) - 3} more" if len(names) > 3 else ""
     scope = os.path.commonprefix(list(found.table.layers.values()))  # TF-slim's variables have one
     inside = any(name.startswith(found.prefix + scope) for name in names) and scope != ""
@@ -192,6 +197,9 @@ def _normalizations(file: WeightFile, found: Match) -> dict[str, dict[str, float
     for name, padding in file.facts.get("padded", {}).items():
         if padding != PADDING:
             raise UserError(f"node {name} is not padded by {PADDING}; it is another network.")
+    strange = sorted(OTHER_OPERATIONS & set(file.facts.get("operations", [])))
+    if strange:
+        raise UserError(f"its graph computes {', '.join(strange)}; it is another network.")
     arguments = {}
     for layer, node in found.table.lrn.items():
         given = file.facts.get("lrn", {}).get(found.prefix + node)

@@ -16,6 +16,7 @@ from keras_googlenet.weights.classifiers import (
     Found,
     Linear,
     aux_layers,
+    brief,
     linear_layers,
     main_layers,
 )
@@ -166,4 +167,4 @@ def nearest(name: str, shape: tuple[int, ...], arrays: Mapping[str, Array], used
     """Names the unused arrays of a shape, those first whose names are like one."""
     same = [n for n, array in arrays.items() if array.shape == shape and n not in used]
     close = difflib.get_close_matches(name, same, SHOWN, cutoff=0.3)
-    return close or same[:SHOWN]
+    return [brief(found) for found in close or same[:SHOWN]]

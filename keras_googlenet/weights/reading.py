@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.weight_files.contents import MIB, Array
+from keras_googlenet.weight_files.process import MOST_CPU_SECONDS
 
 MOST_MEMORY = 384 * MIB  # that the process may take for the file
 MOST_SECONDS = 300
@@ -119,7 +121,8 @@ class _Process:
         """What the library said as it ended its process."""
         if not self._timer.is_alive():
             return f"reading it took over {MOST_SECONDS} s; it is damaged."
-        self._process.wait()
+        if self._process.wait() == -signal.SIGXCPU:
+            return f"reading it took over {MOST_CPU_SECONDS} s of processor time; it is damaged."
         self._notes.seek(0)
         said = [line for line in self._notes.read().splitlines() if "Check failed" in line]
         reason = f": {said[-1].rpartition('] ')[2].strip()[:200]}" if said else ""
