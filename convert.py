@@ -8,6 +8,7 @@ SOURCE is a Caffe model, a PyTorch state dictionary or a checkpoint that holds o
 of these; the content decides which. Class names go beside OUTPUT.
 """
 
+import argparse
 import collections
 import textwrap
 from pathlib import Path
@@ -18,26 +19,7 @@ from keras_googlenet.errors import UserError
 
 def main():
     """Reads the flags and does what the docstring above says."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("source", metavar="SOURCE", type=cli.local, help="weights to read")
-    parser.add_argument(
-        "output", metavar="OUTPUT", type=cli.local_path, help=".keras file to write"
-    )
-    parser.add_argument("--variant", help="refuse a file of any other variant")
-    parser.add_argument(
-        "--classifier", metavar="NAME", help="name in SOURCE of its classifier, if several fit"
-    )
-    parser.add_argument(
-        "--activation",
-        default="relu",
-        help="between the linear layers of a classifier of several, which weights do not say",
-    )
-    parser.add_argument(
-        "--labels", metavar="FILE", type=cli.local_path, help="text with a class name a line"
-    )
-    shown = "name what is in an image"
-    parser.add_argument("--verify", metavar="IMAGE", type=cli.local, help=shown)
-    flags = parser.parse_args()
+    flags = parse_flags()
     output = Path(flags.output)
     if output.suffix != ".keras":
         raise UserError(f"OUTPUT must end in .keras; it is {output}.")
@@ -59,6 +41,30 @@ def main():
     if image is not None:
         print(verify(output, image, flags.verify))
     print(output)
+
+
+def parse_flags() -> argparse.Namespace:
+    """Returns what the command line says."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("source", metavar="SOURCE", type=cli.local, help="weights to read")
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=cli.local_path, help=".keras file to write"
+    )
+    parser.add_argument("--variant", help="refuse a file of any other variant")
+    parser.add_argument(
+        "--classifier", metavar="NAME", help="name in SOURCE of its classifier, if several fit"
+    )
+    parser.add_argument(
+        "--activation",
+        default="relu",
+        help="between the linear layers of a classifier of several, which weights do not say",
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE", type=cli.local_path, help="text with a class name a line"
+    )
+    shown = "name what is in an image"
+    parser.add_argument("--verify", metavar="IMAGE", type=cli.local, help=shown)
+    return parser.parse_args()
 
 
 def check_labels(labels: list[str] | None, model, file: Path):

@@ -26,6 +26,7 @@ def write_all(folder):
 def _messages(folder):
     (folder / "prefix").write_bytes(b"\x0a\x04name" + LAYER + FOUR_GIB + b"rest")
     (folder / "layers").write_bytes(b"\x0a\x04name" + (LAYER + b"\x00") * 10_000_000)
+    (folder / "nodes").write_bytes(b"\x0a\x00" * 30_000_000)  # of a graph, without anything
     shape = b"\x3a\x0c\x0a\x0a" + FOUR_GIB * 2
     blob = b"\x3a" + bytes([len(shape) + 6]) + shape + b"\x2a\x04" + bytes(4)
     (folder / "shape").write_bytes(LAYER + bytes([len(blob) + 3]) + b"\x0a\x01x" + blob)
@@ -36,6 +37,7 @@ def _messages(folder):
     return {
         "prefix": "begins as a Caffe model does, but is damaged",
         "layers": "begins as a Caffe model does, but is damaged",
+        "nodes": "taken for a frozen TensorFlow graph, but",
         "shape": "its shape is (4294967295, 4294967295) and holds 4 bytes",
         "rank": "4294967295, …) and holds 0 bytes",
     }
@@ -61,7 +63,7 @@ def _zips(folder):
         "memo.pth": "taken for a PyTorch file, but is damaged",
         "rank.pth": "has 12000 dimensions",
         "holes.zip": "damaged or cut off",
-        "members.zip": "holds no files of weights",
+        "members.zip": "damaged or cut off",
     }
 
 

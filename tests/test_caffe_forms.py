@@ -156,6 +156,6 @@ def test_a_layer_that_computes_and_has_no_place_is_refused(blobs, tmp_path):
     layer = net.layer.add(name="bn_conv1", type="BatchNorm")
     layer.blobs.add(data=[1.0] * 8).shape.dim.append(8)
     path.write_bytes(net.SerializeToString())
-    with pytest.raises(UserError, match=r"bn_conv1\[0\] \(8,\) have no place in Caffe's GoogLeNet"):
+    with pytest.raises(UserError, match=r"Caffe's GoogLeNet has no place for bn_conv1\[0\] \(8,\)"):
         convert_file(path)
     assert "bn_conv1" in check(path, blobs, classifier="loss3/classifier").notes[-1]

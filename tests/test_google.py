@@ -61,6 +61,24 @@ def test_another_padding_is_another_network(tmp_path):
         convert(write(graph, tmp_path / "graph.pb"))
 
 
+@pytest.mark.parametrize(
+    ("node", "change", "message"),
+    [
+        ("conv2d1_pre_relu/conv", {"stride": 2}, "conv2d1_pre_relu/conv has the stride 2"),
+        ("mixed3a_pool", {"op": "AvgPool"}, "mixed3a_pool is AvgPool"),
+        ("conv2d1", {"op": "Relu6"}, "its graph computes Relu6"),
+    ],
+)
+def test_other_operations_are_another_network(node, change, message, tmp_path):
+    graph = google_graph.build(heads=False)
+    (found,) = [each for each in graph.node if each.name == node]
+    found.op = change.get("op", found.op)
+    if "stride" in change:
+        found.attr["strides"].list.i[1:3] = [change["stride"]] * 2
+    with pytest.raises(UserError, match=message):
+        convert(write(graph, tmp_path / "graph.pb"))
+
+
 def test_a_graph_without_normalisation_is_another_network(tmp_path):
     graph = google_graph.build(heads=False)
     for node in graph.node:

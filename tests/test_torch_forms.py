@@ -333,10 +333,13 @@ EXTRA = {
 @pytest.mark.parametrize("name", EXTRA)
 def test_what_computes_and_has_no_place_is_refused(name, network, tmp_path):
     torch.save(network.state_dict() | {name: EXTRA[name]}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=f"{name} .* no place in .* --classifier fc"):
+    with pytest.raises(
+        UserError, match=f"no place for {name} .*--classifier fc|{name}, of which weights are"
+    ):
         convert_file(tmp_path / "w.pth")
-    conversion = check(tmp_path / "w.pth", network, classifier="fc")
-    assert name in conversion.notes[-1]
+    if "lora" not in name:
+        conversion = check(tmp_path / "w.pth", network, classifier="fc")
+        assert name in conversion.notes[-1]
 
 
 WRONG = {
@@ -357,5 +360,6 @@ def test_numbers_that_would_be_wrong(name, network, tmp_path):
 def test_two_networks_in_one_file_are_a_question(network, tmp_path):
     two = {f"{net}.{n}": v for net in ("left", "right") for n, v in network.state_dict().items()}
     torch.save(two, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="right.* have no place"):
+    with pytest.raises(UserError, match="several networks .*--classifier left.fc"):
         convert_file(tmp_path / "w.pth")
+    check(tmp_path / "w.pth", network, classifier="right.fc")

@@ -34,7 +34,7 @@ class Contents:
         read: Reads one of them, by name.
         facts: What else a table of `weights` needs to know, as JSON can hold it: `objects`, the
             classes of pickled objects that are no arrays, by name; `roots`, the dictionaries that
-            arrays stand in; `typed`, blobs whose layers say what they compute; `lrn` and `padded`,
+            arrays stand in; `typed`, blobs whose layers say what they compute; `lrn` and `windows`,
             arguments of a graph's operations.
     """
 

@@ -23,6 +23,7 @@ GRAPH_HEAD = re.compile(rb"\n[\x80-\xff]*[\x00-\x7f]\n")  # a node, which begins
 ONNX_HEAD = re.compile(rb"\x08[\x03-\x20][\x12\x3a\x42]")  # version, then producer, graph or opset
 TAR_MAGIC = b"ustar"  # at byte 257
 PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
+INSIDE = "inside"  # the folder for an archive in an archive
 MOST_MEMBERS = 10_000  # of an archive or a folder
 WEIGHTS = (
     *(".caffemodel", ".h5", ".pth", ".pt", ".th", ".pth.tar", ".pt.tar", ".bin", ".ckpt"),
@@ -127,6 +128,8 @@ def _format_of_zip(path: Path, scratch: Path) -> Format:
         )
     if "data.pkl" in last:
         return Format("PyTorch file", functools.partial(pytorch.open_zip, archive))
+    if all(name.endswith(".npy") for name in last):
+        raise UserError(f"it is an archive of NumPy (.npz); {EXPECTED}.")
     if "model.weights.h5" in last:
         raise UserError("it is a .keras file already, which the scripts take as it is.")
     members = [member for member in archive.infolist() if not member.is_dir()]
@@ -166,10 +169,11 @@ def _check_size(members: int, size: int):
 
 
 def _format_inside(folder: Path) -> Format:
-    inner = folder / "inside"  # for an archive in the archive
     found = _only_weights(folder)
-    inner.mkdir()
-    return recognize(found, inner)
+    if folder.name == INSIDE:
+        raise UserError("it is an archive in an archive; unpack the outer one.")
+    (folder / INSIDE).mkdir()
+    return recognize(found, folder / INSIDE)
 
 
 def _format_of_message(path: Path, head: bytes) -> Format:

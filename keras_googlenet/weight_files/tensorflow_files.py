@@ -59,6 +59,8 @@ def open_checkpoint(prefix: Path) -> Contents:
     """Lists the variables of a checkpoint."""
     import tensorflow as tf
 
+    if Path(f"{prefix}.index").is_file() and not list(prefix.parent.glob(f"{prefix.name}.data-*")):
+        raise UserError(f"{prefix.name}.data-… is not beside its index; give all of its files.")
     reader = tf.train.load_checkpoint(str(prefix))
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     check_names(shapes)
@@ -88,10 +90,10 @@ def open_graph(content: bytes) -> Contents:
             arrays[name] = Array(tf.dtypes.as_dtype(tensor.dtype).name, shape)
     facts = {
         "lrn": {node.name: _normalization(node) for node in graph.node if node.op == "LRN"},
-        "padded": {
-            node.name: node.attr["padding"].s.decode()
+        "windows": {
+            node.name: _window(node)
             for node in graph.node
-            if node.op in ("Conv2D", "MaxPool")
+            if node.op in ("Conv2D", "MaxPool", "AvgPool")
         },
         "operations": sorted({node.op for node in graph.node})[:200],
     }
@@ -100,6 +102,13 @@ def open_graph(content: bytes) -> Contents:
         return tf.make_ndarray(tensors[name])
 
     return Contents(arrays, read, facts)
+
+
+def _window(node) -> tuple[str, str, int, int]:
+    """Returns the operation, its padding, its stride, and the side of a pool's window."""
+    strides, sides = (list(node.attr[name].list.i) for name in ("strides", "ksize"))
+    padding = node.attr["padding"].s.decode()
+    return node.op, padding, max(strides, default=0), max(sides, default=0)
 
 
 def _normalization(node) -> dict[str, float]:

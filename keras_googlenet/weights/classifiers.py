@@ -10,7 +10,8 @@ from keras_googlenet.googlenet import AUX_TAPS, HEADS, VARIANTS
 from keras_googlenet.weight_files.contents import Array
 from keras_googlenet.weights.tables import Table
 
-MOST_OUTPUTS = 8192  # of a linear layer; keeps a conversion below 1 GiB of memory
+MOST_NUMBERS = 2**23  # of the main linear layers; keeps a conversion below 1 GiB of memory
+MOST_FITTING = 50  # matrices that are looked at
 NOTHING = ("\0",)  # with which no name begins
 
 
@@ -94,7 +95,7 @@ def main_layers(layers: list[Linear], found: Found, wanted: str | None) -> list[
         inside = [layer for layer in layers if layer.name.startswith(scope)]
         fitting = [x for x in inside if x.inputs == features or x.name == expected]
         if fitting:
-            return _choose(fitting, inside, wanted)
+            return _choose(fitting, inside, features, wanted)
     kernel = expected + found.table.parts["Dense"]["kernel"]
     if kernel in found.arrays and not is_real(found.arrays[kernel]):
         raise UserError(
@@ -118,8 +119,12 @@ def _parent(name: str) -> str:
     return re.sub(r"[^./]*$", "", name)
 
 
-def _choose(fitting: list[Linear], inside: list[Linear], wanted: str | None) -> list[Linear]:
+def _choose(
+    fitting: list[Linear], inside: list[Linear], features: int, wanted: str | None
+) -> list[Linear]:
     """Picks the classifier among those that fit the trunk, with the layers that follow it."""
+    if len(fitting) > MOST_FITTING:
+        raise UserError(f"it has {len(fitting)} matrices of {features} inputs; save one network.")
     chains = [_chain(layer, inside, wanted) for layer in sorted(fitting, key=_natural)]
     if wanted is None:
         chosen = [chain for chain in chains if set(fitting) <= set(chain)]
@@ -131,7 +136,8 @@ def _choose(fitting: list[Linear], inside: list[Linear], wanted: str | None) -> 
         said = f"no classifier of it is called {wanted}" if wanted else "several classifiers fit"
         raise UserError(f"{said}: {shown}; choose by --classifier NAME.")
     chain = max(chosen, key=len)
-    if not all(0 < layer.outputs <= MOST_OUTPUTS for layer in chain):
+    numbers = sum(layer.inputs * layer.outputs for layer in chain)
+    if not chain[-1].outputs or numbers > MOST_NUMBERS:
         raise UserError(f"{chain[-1].kernel} has {chain[-1].outputs} outputs, one a class.")
     return chain
 

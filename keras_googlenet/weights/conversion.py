@@ -1,6 +1,7 @@
 """From a file of others to a network of ours, and the account of how it went."""
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ OTHER_OPERATIONS = {  # that look alike by their constants
     *("Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "DepthwiseConv2dNative"),
     *("FusedBatchNorm", "FusedBatchNormV3", "BatchNormWithGlobalNormalization"),
 }
+LAYERS = re.compile(r"(^|[/_])(bn|batch_?norm|norm|scale|prelu|se)(?=$|[/_\[])", re.IGNORECASE)
 MOST_CLASSES = 4000  # of one head; keeps a conversion below 1 GiB of memory
 PADDING = "SAME"  # of every convolution and max pooling of Google's graph
 
@@ -174,13 +176,14 @@ def _leftovers(model: keras.Model, file: WeightFile, found: Match, chosen: bool)
     scope = os.path.commonprefix(list(found.table.layers.values()))  # TF-slim's variables have one
     inside = any(name.startswith(found.prefix + scope) for name in names) and scope != ""
     typed = set(names) & set(file.facts.get("typed", []))
-    if not chosen and (found.table.modules or typed or inside):
+    layers = any(LAYERS.search(name) for name in names)
+    if not chosen and (found.table.modules or typed or inside or layers):
         raise UserError(
-            f"{shown} have no place in {found.table.name}. If the network computes with them, its "
+            f"{found.table.name} has no place for {shown}. If the network computes with that, its "
             "answers would be wrong without; if not, name the classifier by --classifier "
             f"{found.linear['main'].name}."
         )
-    return [f"{shown} were left out; if the network computes with them, its answers are wrong"]
+    return [f"left out: {shown}; if the network computes with that, its answers are wrong"]
 
 
 def _assumption(found: Match, activation: str) -> list[str]:
@@ -194,9 +197,14 @@ def _normalizations(file: WeightFile, found: Match) -> dict[str, dict[str, float
     """Returns what a graph says of local response normalization, after a look at its paddings."""
     if not found.table.lrn:
         return {}
-    for name, padding in file.facts.get("padded", {}).items():
-        if padding != PADDING:
+    for name, (kind, padding, stride, window) in file.facts.get("windows", {}).items():
+        first = name.startswith(found.prefix + found.table.layers["conv1_7x7_s2"])
+        if kind != "AvgPool" and padding != PADDING:
             raise UserError(f"node {name} is not padded by {PADDING}; it is another network.")
+        if kind == "Conv2D" and stride != (2 if first else 1):
+            raise UserError(f"node {name} has the stride {stride}; it is another network.")
+        if kind == "AvgPool" and window == 3:  # inside a module
+            raise UserError(f"node {name} is {kind}, not MaxPool; it is another network.")
     strange = sorted(OTHER_OPERATIONS & set(file.facts.get("operations", [])))
     if strange:
         raise UserError(f"its graph computes {', '.join(strange)}; it is another network.")

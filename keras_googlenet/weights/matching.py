@@ -25,6 +25,7 @@ from keras_googlenet.weights.tables import TABLES, Table
 
 AVERAGES = re.compile(r"ema|averag|shadow|swa|teacher", re.IGNORECASE)
 USUAL = re.compile(r"((model_?)?state(_dict)?|model|net)\.|$")  # of a checkpoint's dictionary
+PARAMETRIZATIONS = re.compile(r"lora_|base_layer|parametrizations|weight_(g|v|orig|mask|bar|u)$")
 SHOWN = 3  # names in a sentence
 
 
@@ -80,22 +81,9 @@ def match(file: WeightFile, classifier: str | None = None) -> Match:
     Raises:
         UserError: If it holds no GoogLeNet, or none or several classifiers.
     """
-    found = {
-        (variant, prefix): count
-        for variant, table in TABLES.items()
-        for prefix, count in _prefixes(file.arrays, table).items()
-    }
-    if not found:
-        raise UserError(_describe_stranger(file))
-
-    def order(key):  # the most complete; of copies none that is an average, then by its name
-        prefix = key[1]
-        return -found[key], bool(AVERAGES.search(prefix)), not USUAL.match(prefix), len(prefix)
-
-    variant, prefix = min(found, key=order)
-    table = TABLES[variant]
-    copies = [p for v, p in found if v == variant and not prefix.startswith(p)]
+    table, prefix, copies = _best(file, classifier)
     arrays = {n: a for n, a in file.arrays.items() if not n.startswith(tuple(copies))}
+    _check_parametrizations(arrays, table)
     notes = [f"copies that were not read: {', '.join(copies)}"] if copies else []
     place = Found(arrays, table, prefix)
     layers = linear_layers(place)
@@ -106,6 +94,45 @@ def match(file: WeightFile, classifier: str | None = None) -> Match:
     averages = tuple(copy for copy in copies if AVERAGES.search(copy))
     rest = [name for name in _same_dictionary(file, prefix) if not name.startswith(averages)]
     return Match(table, prefix, linear, rest, bool(aux), notes + why)
+
+
+def _best(file: WeightFile, classifier: str | None) -> tuple[Table, str, list[str]]:
+    """Returns whose names a file has, behind which prefix, and the prefixes of copies."""
+    found = {
+        (variant, prefix): count
+        for variant, table in TABLES.items()
+        for prefix, count in _prefixes(file.arrays, table).items()
+    }
+    if not found:
+        raise UserError(_describe_stranger(file))
+
+    def order(key):  # what was asked for, the most complete, no average, the usual, the outermost
+        prefix = key[1]
+        named = classifier is not None and bool(prefix) and classifier.startswith(prefix)
+        average, usual = bool(AVERAGES.search(prefix)), bool(USUAL.match(prefix))
+        return not named, -found[key], average, not usual, len(prefix)
+
+    variant, prefix = min(found, key=order)
+    table = TABLES[variant]
+    copies = [p for v, p in found if v == variant and not prefix.startswith(p)]
+    equals = [p for p in copies if order((variant, p))[:4] == order((variant, prefix))[:4]]
+    if equals:
+        names = ", ".join(brief(each) for each in [prefix, *equals][:SHOWN])
+        raise UserError(
+            f"it holds several networks ({names}, …); choose by --classifier "
+            f"{prefix}{table.layers['main']}."
+        )
+    return table, prefix, copies
+
+
+def _check_parametrizations(arrays: Mapping[str, Array], table: Table):
+    """Refuses weights that PyTorch computes from others."""
+    for name in arrays if table.modules else ():
+        if PARAMETRIZATIONS.search(name):
+            raise UserError(
+                f"it holds {brief(name)}, of which weights are computed; merge or remove it "
+                "(merge_and_unload, remove_weight_norm, remove_parametrizations, prune.remove)."
+            )
 
 
 def _same_dictionary(file: WeightFile, prefix: str) -> list[str]:

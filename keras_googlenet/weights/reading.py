@@ -126,4 +126,7 @@ class _Process:
         self._notes.seek(0)
         said = [line for line in self._notes.read().splitlines() if "Check failed" in line]
         reason = f": {said[-1].rpartition('] ')[2].strip()[:200]}" if said else ""
-        return f"it is damaged; the library that reads it gave up{reason}."
+        return (
+            f"the library that reads it gave up{reason}; it is damaged, or asks for "
+            "more memory than weights of GoogLeNet need."
+        )
