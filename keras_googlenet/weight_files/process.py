@@ -62,7 +62,7 @@ def open_weights(path: Path, scratch: Path, most_memory: int | None = None):
         bound_memory(None)
         import tensorflow  # noqa: F401 - what it takes itself does not count
 
-        bound_memory(most_memory and most_memory // 2)  # for it takes up to 760 MiB
+        bound_memory(most_memory and most_memory // 3)  # for it takes up to 820 MiB
     with one_error(found.name):
         contents: Contents = found.open()
     return found.name, contents

@@ -127,7 +127,7 @@ def _build(file: WeightFile, found: Match, activation: str, chosen: bool) -> Con
     left = _leftovers(model, file, found, chosen)
     lrn = _normalizations(file, found)
     names = used_names(model, found)
-    ported = port(model, file.read(sorted(names)), found)
+    ported = port(model, file, found)
     for layer, arguments in lrn.items():
         set_normalization(model.get_layer(layer), arguments)
     return Conversion(

@@ -71,8 +71,8 @@ def aux_problem(model: keras.Model, file: WeightFile, found: Match) -> str:
         if name in names and not _fits(file.arrays[name], needed, found.table):
             shape = file.arrays[name].shape
             return f"auxiliary heads are left out: {name} is {shape}, not {needed}"
-    for name, array in file.read(sorted(names)).items():
-        if not np.isfinite(array).all():
+    for name in names:
+        if not np.isfinite(file.read([name])[name]).all():
             return f"auxiliary heads are left out: {name} holds NaN or infinity"
     return ""
 
@@ -159,38 +159,36 @@ def shape_in_file(weight, table: Table) -> tuple[int, ...]:
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
 
 
-def port(model: keras.Model, arrays: dict[str, np.ndarray], found: Match) -> list[Ported]:
-    """Fills a network from a file; if anything is wrong, no layer is touched.
+def port(model: keras.Model, file: WeightFile, found: Match) -> list[Ported]:
+    """Fills a network from a file, layer by layer: the file's arrays are never all in memory.
 
     Args:
-        model: A GoogLeNet of the match's variant, whose shapes were checked.
-        arrays: What was read of the file; emptied, to save memory.
+        model: A GoogLeNet of the match's variant, whose shapes were checked; of no use after an
+            error.
+        file: An open file.
         found: What belongs where.
 
     Returns:
         A row for each array.
 
     Raises:
-        UserError: If an array holds no finite numbers.
+        UserError: If an array holds no finite numbers, or a variance is negative.
     """
-    filled, rows = [], []
+    rows = []
     for layer_name, names in names_in_file(model, found).items():
         layer, values = model.get_layer(layer_name), []
+        arrays = file.read([name for name in names.values() if name])
         for weight in layer.weights:
             name = names[weight.name]
             if not name:
                 values.append(np.zeros(weight.shape, "float32"))
                 continue
-            array = arrays.pop(name)
-            if not np.isfinite(array).all():
+            if not np.isfinite(arrays[name]).all():
                 raise UserError(f"{name} holds NaN or infinity; its training diverged.")
-            if weight.name == "moving_variance" and array.min() < 0:
+            if weight.name == "moving_variance" and arrays[name].min() < 0:
                 raise UserError(f"{name} holds variances below 0; its training diverged.")
-            values.append(turned(array, layer_name, weight, found.table))
+            values.append(turned(arrays[name], layer_name, weight, found.table))
             rows.append(Ported(layer_name, name, values[-1].shape, np.linalg.norm(values[-1])))
-        filled.append((layer, values))
-    while filled:  # what has found its place is given back
-        layer, values = filled.pop()
         layer.set_weights(values)
     return rows
 
