@@ -50,7 +50,7 @@ def test_every_head_learns(run_script, tmp_path):
             folder.mkdir(parents=True)
             for number in range(count):
                 Image.new("RGB", (65, 65), colour).save(folder / f"{number}.png")
-    flags = small_run(tmp_path / "colours", tmp_path / "run", epochs=3)
+    flags = small_run(tmp_path / "colours", tmp_path / "run", epochs=4)
     outcome = run_script("train.py", *flags, "--learning-rate", 0.1)
     assert outcome.status == 0, outcome.err
     with open(tmp_path / "run" / "history.csv") as file:
