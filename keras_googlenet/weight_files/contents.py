@@ -14,6 +14,7 @@ MOST_PARSED = 128 * MIB  # of a file that its library reads at once; GoogLeNet i
 MOST_UNPACKED = 512 * MIB  # of an archive; a TF-slim checkpoint with two slots a variable: 80 MB
 MOST_PICKLE = 16 * MIB  # of torch.save, without its tensors; a state dictionary's takes 0.1 MB
 MOST_NAMES = 20_000  # arrays of a file; a training checkpoint has about 2,000
+MOST_CPU_SECONDS = 60  # importing TensorFlow takes up to ten, and reading any file fewer
 LONGEST_NAME = 1000  # characters; of torchvision in several wrappers: about 100
 MOST_DIMENSIONS = 8  # of an array; GoogLeNet's have up to four
 

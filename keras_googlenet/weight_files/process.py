@@ -13,14 +13,13 @@ from pathlib import Path
 from keras_googlenet.errors import UserError
 from keras_googlenet.weight_files.contents import (
     MIB,
+    MOST_CPU_SECONDS,
     MOST_UNPACKED,
     Contents,
     as_float32,
     first_line,
 )
 from keras_googlenet.weight_files.recognition import Format, recognize
-
-MOST_CPU_SECONDS = 60  # importing TensorFlow takes up to ten, and reading any file fewer
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import AUX_TAPS, HEADS, VARIANTS
+from keras_googlenet.googlenet import AUX_TAPS, VARIANTS
 from keras_googlenet.weight_files.contents import Array
 from keras_googlenet.weights.tables import Table
 
@@ -36,16 +36,11 @@ class Found(NamedTuple):
         """Returns what a layer of ours is called in the file, if nobody renamed it."""
         return self.prefix + self.table.layers[layer]
 
-    def layers_of(self, *heads: str) -> list[str]:
-        """Lists our layers of these heads; those of the trunk without any."""
-        parts = [(layer, layer.partition("_")[0]) for layer in self.table.layers]
-        return [layer for layer, part in parts if (part in heads if heads else part not in HEADS)]
-
 
 def linear_layers(found: Found) -> list[Linear]:
     """Lists the matrices outside of the trunk, also those that are 1x1 convolutions."""
     kernel, bias = (found.table.parts["Dense"][part] for part in ("kernel", "bias"))
-    trunk = tuple(found.name(layer) + mark for layer in found.layers_of() for mark in "./[_")
+    trunk = tuple(found.name(layer) + mark for layer in found.table.layers_of() for mark in "./[_")
     layers = []
     for name, array in found.arrays.items():
         convolution = not found.table.modules or name.startswith(found.name("main"))
@@ -88,7 +83,7 @@ def main_layers(layers: list[Linear], found: Found, wanted: str | None) -> list[
     widths = VARIANTS[found.table.variant].widths["5b"]
     features = widths.conv1x1 + widths.conv3x3 + widths.conv5x5 + widths.pool_proj
     roots = tuple(found.prefix + root for head in AUX_TAPS if (root := aux_root(found.table, head)))
-    others = {found.name(layer) for layer in found.layers_of(*AUX_TAPS)}
+    others = {found.name(layer) for layer in found.table.layers_of(*AUX_TAPS)}
     layers = [x for x in layers if x.name not in others and not x.name.startswith(roots or NOTHING)]
     expected = found.name("main")
     for scope in _scopes(found.prefix):
@@ -180,8 +175,7 @@ def is_ignored(name: str, used, table: Table) -> bool:
 
 def aux_root(table: Table, head: str) -> str:
     """Returns what the names of an auxiliary head begin with, if that is its own."""
-    names = [name for layer, name in table.layers.items() if layer.partition("_")[0] == head]
-    root = os.path.commonprefix(names)
+    root = os.path.commonprefix([table.layers[layer] for layer in table.layers_of(head)])
     return root if root.endswith((".", "/")) else ""
 
 
@@ -215,7 +209,7 @@ def aux_layers(
 def _aux_head(layers: list[Linear], found: Found, head: str) -> tuple[dict[str, Linear], str]:
     """Returns its linear layers, or what is missing; neither if there is nothing of it."""
     root, names = aux_root(found.table, head), {layer.name: layer for layer in layers}
-    if not found.layers_of(head):
+    if not found.table.layers_of(head):
         return {}, ""
     conv, fc, classifier = map(found.name, (f"{head}_conv", f"{head}_fc", head))
     if not any(n.startswith(found.prefix + root if root else (conv, fc)) for n in found.arrays):

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import HEADS
 from keras_googlenet.weight_files.contents import Array
 from keras_googlenet.weights.classifiers import (
     Found,
@@ -149,9 +148,8 @@ def _prefixes(arrays: Mapping[str, Array], table: Table) -> Counter:
     """Counts the arrays of the trunk behind each prefix."""
     kinds = [kind for kind in table.parts if kind != "Dense"]
     trunk = {
-        name + part
-        for layer, name in table.layers.items()
-        if layer.partition("_")[0] not in HEADS
+        table.layers[layer] + part
+        for layer in table.layers_of()
         for kind in kinds
         for part in table.parts[kind].values()
     }

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import AUX_TAPS, HEADS, VARIANTS
+from keras_googlenet.googlenet import AUX_TAPS, VARIANTS
 from keras_googlenet.weight_files.contents import Array
-from keras_googlenet.weights.classifiers import aux_root, is_ignored, is_real, matrix_shape
+from keras_googlenet.weights.classifiers import NOTHING, aux_root, is_ignored, is_real, matrix_shape
 from keras_googlenet.weights.matching import Match, nearest
 from keras_googlenet.weights.reading import WeightFile
 from keras_googlenet.weights.tables import Table
@@ -50,8 +50,7 @@ def names_in_file(model: keras.Model, found: Match) -> dict[str, dict[str, str]]
 
 def used_names(model: keras.Model, found: Match) -> set[str]:
     """Returns the names of all arrays that a network takes from a file."""
-    layers = names_in_file(model, found).values()
-    return {name for layer in layers for name in layer.values() if name}
+    return set(_needed(model, found))
 
 
 def aux_problem(model: keras.Model, file: WeightFile, found: Match) -> str:
@@ -60,18 +59,16 @@ def aux_problem(model: keras.Model, file: WeightFile, found: Match) -> str:
     Those of a file are often made for another size of image, or never trained, or not even
     initialized: the main network is right without them.
     """
-    names = {
-        name: layer
-        for layer, weights in names_in_file(model, found).items()
+    needs = {
+        name: needed
+        for name, (needed, layer) in _needed(model, found).items()
         if layer.partition("_")[0] in AUX_TAPS
-        for name in weights.values()
-        if name
     }
-    for name, (needed, _) in _needed(model, found).items():
-        if name in names and not _fits(file.arrays[name], needed, found.table):
+    for name, needed in needs.items():
+        if not _fits(file.arrays[name], needed, found.table):
             shape = file.arrays[name].shape
             return f"auxiliary heads are left out: {name} is {shape}, not {needed}"
-    for name in names:
+    for name in needs:
         if not np.isfinite(file.read([name])[name]).all():
             return f"auxiliary heads are left out: {name} holds NaN or infinity"
     return ""
@@ -83,11 +80,11 @@ def check_shapes(model: keras.Model, file: WeightFile, found: Match):
     Raises:
         UserError: Naming the array, and those that nearly fit.
     """
-    needs, used, name_of_table = _needed(model, found), used_names(model, found), found.table.name
+    needs, name_of_table = _needed(model, found), found.table.name
     missing = [name for name in needs if name not in file.arrays]
     if missing:
         needed, layer = needs[missing[0]]
-        near = nearest(missing[0], needed, file.arrays, used)
+        near = nearest(missing[0], needed, file.arrays, needs)
         others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
             f"{missing[0]} {needed} is missing, which layer {layer} needs{others}; "
@@ -130,8 +127,8 @@ def leftovers(model: keras.Model, file: WeightFile, found: Match) -> list[str]:
         UserError: If one of them stands inside a layer of the trunk.
     """
     table, prefix, used = found.table, found.prefix, used_names(model, found)
-    layers = [n for layer, n in table.layers.items() if layer.partition("_")[0] not in HEADS]
-    beginnings = tuple(prefix + name + mark for name in layers for mark in "./[")
+    trunk = [prefix + table.layers[layer] for layer in table.layers_of()]
+    beginnings = tuple(name + mark for name in trunk for mark in "./[")
     names = [
         name
         for name in found.rest
@@ -144,11 +141,13 @@ def leftovers(model: keras.Model, file: WeightFile, found: Match) -> list[str]:
                 "network, whose answers would be wrong without it."
             )
     aux = tuple(
-        prefix + (aux_root(table, head) or name)
-        for layer, name in table.layers.items()
-        if (head := layer.partition("_")[0]) in AUX_TAPS
+        prefix + (aux_root(table, head) or table.layers[layer])
+        for head in AUX_TAPS
+        for layer in table.layers_of(head)
     )
-    return [name for name in names if not name.startswith(aux or "\0") and not LOSSES.search(name)]
+    return [
+        name for name in names if not name.startswith(aux or NOTHING) and not LOSSES.search(name)
+    ]
 
 
 def shape_in_file(weight, table: Table) -> tuple[int, ...]:

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files.contents import MIB, Array
-from keras_googlenet.weight_files.process import MOST_CPU_SECONDS
+from keras_googlenet.weight_files.contents import MIB, MOST_CPU_SECONDS, Array
 
 MOST_MEMORY = 384 * MIB  # that the process may take for the file
 MOST_SECONDS = 300

@@ -8,7 +8,7 @@ normalization has no gamma; the nodes of Google's released graph.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keras_googlenet.googlenet import TABLE_1
+from keras_googlenet.googlenet import HEADS, TABLE_1
 
 BRANCHES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 # slim numbers the modules of a stage from b, because a is the pool before them
@@ -44,6 +44,11 @@ class Table:
     ignored: tuple[str, ...] = ()
     modules: bool = False
     lrn: Mapping[str, str] = field(default_factory=dict)
+
+    def layers_of(self, *heads: str) -> list[str]:
+        """Lists our layers of these heads; those of the trunk without any."""
+        parts = [(layer, layer.partition("_")[0]) for layer in self.layers]
+        return [layer for layer, part in parts if (part in heads if heads else part not in HEADS)]
 
 
 def module_layers(pattern: str, branches, modules=None) -> dict[str, str]:
