@@ -20,7 +20,7 @@ READ_ERRORS = (  # what reading and decoding raise
 _ASSERTED = re.compile(r"assertion failed: \[(.*?)\]")
 _NODE_NAMES = re.compile(r"\[*\{\{.*?\}\}\]*|\[Op:.*?\]")
 _UNKNOWN_FORMAT = re.compile("is no JPEG|[Uu]nknown image file format|got empty file")
-_REASONS = {
+_READ_REASONS = {
     tf.errors.NotFoundError: "there is no such file",
     tf.errors.PermissionDeniedError: "permission denied",
     tf.errors.FailedPreconditionError: "it is a folder",
@@ -42,7 +42,7 @@ def reason_of(error: Exception, content: bytes | None = None) -> str:
     """
     if isinstance(error, OSError):
         return photographs.reason_of_system(error)
-    for kind, reason in _REASONS.items():
+    for kind, reason in _READ_REASONS.items():
         if isinstance(error, kind):
             return reason
     if not isinstance(error, tf.errors.InvalidArgumentError):

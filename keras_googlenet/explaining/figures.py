@@ -63,7 +63,7 @@ def draw_panels(photograph: np.ndarray, panels: Sequence[Panel], unit: str, shar
     return figure
 
 
-def draw_branches(photograph: np.ndarray, modules: dict[str, BranchMaps], title: str):
+def draw_branch_maps(photograph: np.ndarray, modules: dict[str, BranchMaps], title: str):
     """Draws the evidence of every branch of every module, with the shares as bars.
 
     Args:

@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     best: str
 
 
-def render(title: str, square: np.ndarray, top: Sequence, sections: Sequence[Section]) -> str:
+def render_page(title: str, square: np.ndarray, top: Sequence, sections: Sequence[Section]) -> str:
     """Writes the page of one photograph.
 
     Args:

@@ -158,4 +158,4 @@ def draw_branches(subject: Subject, photograph: Photograph, index: int, head: st
     modules = branch_maps_of_modules(subject.model, photograph.view, None, index, head=head)
     share = photograph.scores[head][index]
     title = f"evidence for {subject.name(index)} ({head} head, {share:.1%}): red for, blue against"
-    return figures.draw_branches(photograph.square, modules, title)
+    return figures.draw_branch_maps(photograph.square, modules, title)

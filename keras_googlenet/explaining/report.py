@@ -67,4 +67,4 @@ def render(subject: pictures.Subject, photograph: pictures.Photograph, index: in
         page.Section(heading, text, figures.as_data(figure)) for heading, text, figure in drawn
     ]
     title = f"{photograph.file}: {subject.name(index)}"
-    return page.render(title, photograph.square, top, sections)
+    return page.render_page(title, photograph.square, top, sections)
