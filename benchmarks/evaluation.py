@@ -33,13 +33,13 @@ def main():
     parser.add_argument("--variant", default="paper", help="variant of the network")
     flags = parser.parse_args()
     cli.start_tensorflow()
-    from keras_googlenet.evaluation import measure, scoring
-    from keras_googlenet.evaluation.plan import Plan
+    from keras_googlenet.evaluation import ensemble, measure
+    from keras_googlenet.evaluation.ensemble import Plan
     from keras_googlenet.googlenet import GoogLeNet
 
     size = flags.image_size
     model = GoogLeNet(input_shape=(size, size, 3), variant=flags.variant, aux_heads=False)
-    member = scoring.Member(model, flags.variant, np.arange(1000))
+    member = ensemble.Member(model, flags.variant, np.arange(1000))
     batch = np.random.default_rng(0).uniform(0, 255, (flags.batch_size, size, size, 3))
     forward = forward_pass(member, batch.astype("float32"))
     print(
@@ -137,8 +137,8 @@ def drawn_split(folder: Path, count: int):
 
 def thousand_classes():
     """Returns the classes of a network with 1000 outputs, on a set of which all are stars."""
-    from keras_googlenet.evaluation.classes import match_classes
-    from keras_googlenet.imagenet import imagenet_labels
+    from keras_googlenet.evaluation.class_matching import match_classes
+    from keras_googlenet.labels import imagenet_labels
 
     return match_classes([imagenet_labels()], imagenet_labels())
 

@@ -41,7 +41,7 @@ def main():
     flags = parser.parse_args()
     cli.start_tensorflow()
     from keras_googlenet import models
-    from keras_googlenet.explaining.network import logit_network
+    from keras_googlenet.explaining.cam import logit_network
     from keras_googlenet.normal_form import copy_trunk
 
     loaded = models.load(flags.model)
@@ -79,7 +79,7 @@ class Bench:
 
     def maps(self, method, module, count, network=None):
         """Returns maps of the first `count` examples."""
-        from keras_googlenet.explaining.maps import map_logits
+        from keras_googlenet.explaining.cam import map_logits
 
         parts = []
         for start in range(0, count, BATCH):

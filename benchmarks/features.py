@@ -34,10 +34,10 @@ def main():
     flags = parser.parse_args()
     cli.start_tensorflow()
     from keras_googlenet import models
-    from keras_googlenet.explaining import features
+    from keras_googlenet.features import visualization
 
     loaded = models.load(flags.model, flags.variant)
-    network = features.unit_network(loaded.model, flags.layer)
+    network = visualization.unit_network(loaded.model, flags.layer)
     draw = {"here": ours, "tf-keras-vis": theirs}
     found = {name: [] for name in draw}
     print("| channel | by | s | activation | after reduction and JPEG |\n|---|---|---|---|---|")
@@ -57,9 +57,9 @@ def main():
 
 def ours(loaded, network, channel, flags):
     """Draws one channel with this project."""
-    from keras_googlenet.explaining import features
+    from keras_googlenet.features import visualization
 
-    return features.visualise(
+    return visualization.visualise(
         loaded.model, flags.layer, [channel], size=flags.size, steps=flags.steps
     )[0, 0]
 

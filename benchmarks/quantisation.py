@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_googlenet import cli, models
 from keras_googlenet.data import datasets, samples
 from keras_googlenet.exporting import agreement, litert
-from keras_googlenet.exporting.integers import integer_normalizations
+from keras_googlenet.exporting.litert import integer_normalizations
 from keras_googlenet.exporting.serving_network import answering_network
 
 PICTURES = 200

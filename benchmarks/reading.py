@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_googlenet import cli
-from keras_googlenet.data import datasets, order, pipeline
+from keras_googlenet.data import datasets, pipeline
 
 SIZE, SEED, CLASSES = 224, 0, 10
 WORKERS, RESUMES = (1, 2, 4, 8), (10, 50, 90)  # percents of an epoch
@@ -94,7 +94,7 @@ def measure(split: datasets.Split, batch_size: int) -> tuple[float, dict]:
     workers, began = {}, time.perf_counter()
     for count in WORKERS:
         before = bytes_read()
-        batches = stream(split, batch_size, 0, order.Worker(0, count))
+        batches = stream(split, batch_size, 0, pipeline.Worker(0, count))
         for number, _ in enumerate(batches, 1):
             show(f"worker 0 of {count}: step {number} of {steps}")
         workers[str(count)] = bytes_read() - before
@@ -112,7 +112,7 @@ def measure(split: datasets.Split, batch_size: int) -> tuple[float, dict]:
     return speed, {"workers": workers, "resume": resume, "batch": workers["1"] // steps}
 
 
-def stream(split, batch_size: int, first_step: int, worker=order.ALONE):
+def stream(split, batch_size: int, first_step: int, worker=pipeline.ALONE):
     """The training pictures from a step on."""
     augmentation = pipeline.Augmentation()
     return pipeline.train_batches(

@@ -1,16 +1,22 @@
 """GoogLeNet (Inception v1) for Keras 3 and TensorFlow.
 
-Importing the package is fast and starts nothing: Keras comes with the first name that needs it.
+    from keras_googlenet import GoogLeNet, decode_predictions, preprocess_input
+
+    model = GoogLeNet(weights="imagenet")  # three outputs: main, aux1, aux2
+    main, *_ = model.predict(preprocess_input(images))  # (n, 224, 224, 3) RGB in [0, 255]
+    decode_predictions(main)
+
+Keras is imported with the first of these names that is used. Its layers are registered as soon as
+Keras is imported, so that `keras.models.load_model` knows them.
 """
 
 import importlib
-import importlib.abc
-import importlib.machinery
-import sys
+
+import wrapt
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "GoogLeNet": "googlenet",
     "HEADS": "googlenet",
     "TABLE_1": "googlenet",
@@ -21,42 +27,19 @@ _HOMES = {
     "decode_predictions": "imagenet",
     "preprocess_input": "imagenet",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
 
 
-class _RegisterLayers(importlib.abc.MetaPathFinder):
-    """Imports `googlenet` as soon as somebody imports Keras.
-
-    `keras.models.load_model` finds our classes only once they are registered, which needs Keras;
-    this makes it work after a bare `import keras_googlenet` without paying for Keras there.
-    """
-
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != "keras":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is not None:
-            run = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (run(module), _register_layers())
-        return spec
-
-
-def _register_layers():
+@wrapt.when_imported("keras")
+def _register_layers(keras):
     importlib.import_module(f"{__name__}.googlenet")
-
-
-if "keras" in sys.modules:
-    _register_layers()
-else:
-    sys.meta_path.insert(0, _RegisterLayers())

@@ -4,16 +4,20 @@ import argparse
 import importlib
 import logging
 import os
+import pkgutil
 import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import keras_googlenet
+from keras_googlenet import commands
 from keras_googlenet.errors import LostWorkerError, UserError
 
 USAGE_STATUS = 2  # as argparse's own
 RETRY_STATUS = 138  # Kubeflow retries 128 to 255, and reserves this one for what users have
+CLOSED_PIPE_STATUS = 141  # as a shell's
 INTERRUPTED_STATUS = 130  # as a shell's for Ctrl-C
 
 
@@ -99,7 +103,13 @@ def run(main: Callable[[], None]):
         _fail("the scripts run on Linux and macOS; on Windows use them inside WSL 2.", USAGE_STATUS)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as `head -1`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED_PIPE_STATUS)
     except UserError as error:
         _fail(str(error), USAGE_STATUS)
     except LostWorkerError as error:
@@ -108,6 +118,23 @@ def run(main: Callable[[], None]):
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", USAGE_STATUS)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED_STATUS)
+
+
+def main():
+    """Runs `googlenet COMMAND ...`: `googlenet train` is `python train.py`, and so on."""
+    names = [found.name for found in pkgutil.iter_modules(commands.__path__)]
+    if len(sys.argv) > 1 and sys.argv[1] in names:
+        command = importlib.import_module(f"{commands.__name__}.{sys.argv[1]}")
+        sys.argv = [f"googlenet {sys.argv[1]}", *sys.argv[2:]]
+        run(command.main)
+        return
+    overview = parser("GoogLeNet for Keras: `googlenet COMMAND --help` says more of each.")
+    overview.add_argument("--version", action="version", version=keras_googlenet.__version__)
+    kinds = overview.add_subparsers(metavar="COMMAND", required=True)
+    for name in names:
+        text = importlib.import_module(f"{commands.__name__}.{name}").__doc__
+        kinds.add_parser(name, help=text.partition("\n")[0])
+    overview.parse_args()
 
 
 def start_tensorflow():

@@ -367,7 +367,7 @@ class Functional(keras.Model):
         if kwargs or re.search(r"://|(?<!\.weights)\.h5$|\.json$", str(filepath)):
             super().load_weights(filepath, skip_mismatch, **kwargs)
             return
-        from keras_googlenet.weights.saved import load_saved
+        from keras_googlenet.weights.saved_weights import load_saved
 
         load_saved(self, filepath, skip_mismatch)
 
@@ -523,6 +523,6 @@ def _load_weights(model: keras.Model, weights: str, variant: str):
             '`weights` must be None, "imagenet", or the path of a `.keras` or `.weights.h5` file; '
             f"convert weights in other formats with convert.py first. Received: {weights=}."
         )
-    from keras_googlenet.weights.saved import load_saved
+    from keras_googlenet.weights.saved_weights import load_saved
 
     load_saved(model, weights)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, first_line
 from keras_googlenet.googlenet import GoogLeNet, variant_of
-from keras_googlenet.imagenet import check_images, default_labels, labels_path, read_labels
+from keras_googlenet.imagenet import check_images
+from keras_googlenet.labels import default_labels, labels_path, read_labels
 from keras_googlenet.normal_form import (
     check_classifier,
     check_pixels,
@@ -17,9 +18,9 @@ from keras_googlenet.normal_form import (
     normal_form,
     preprocess_for,
 )
+from keras_googlenet.run_files import LABELS_FILE, MODEL_FILE, RECIPE_FILE
 from keras_googlenet.weights import publishes_aux_heads
 
-MODEL_FILE = "model.keras"
 PUBLISHED = "imagenet"
 PUBLISHED_VARIANT = "paper"  # whose published weights, if nobody says
 
@@ -80,8 +81,8 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
         return _load_published(variant or PUBLISHED_VARIANT)
     path = Path(name).expanduser()
     if path.is_dir():
-        file, labels_file = path / MODEL_FILE, path / "labels.txt"
-        recipe = _read_recipe(path / "recipe.json")
+        file, labels_file = path / MODEL_FILE, path / LABELS_FILE
+        recipe = _read_recipe(path / RECIPE_FILE)
     else:
         file, labels_file, recipe = path, labels_path(path), None
     model = _usable(_load_file(file, name), file, need_classifier)
@@ -115,9 +116,7 @@ def _load_file(file: Path, name) -> keras.Model:
     try:
         return keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras raises almost anything for a damaged file
-        raise UserError(
-            f"{file} cannot be loaded as a Keras model: {_first_line(error)}"
-        ) from error
+        raise UserError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
 
 
 def _usable(model: keras.Model, file: Path, need_classifier: bool) -> keras.Model:
@@ -185,7 +184,3 @@ def _read_recipe(file: Path) -> dict | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON: {error}.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

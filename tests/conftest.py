@@ -83,9 +83,9 @@ class Outcome(NamedTuple):
 @pytest.fixture
 def read_in_this_process(monkeypatch):
     """The readers of weights in this process: the one of their own takes seconds for TensorFlow."""
-    from keras_googlenet.weight_files.contents import as_float32
+    from keras_googlenet.weight_files.arrays import as_float32
     from keras_googlenet.weight_files.process import one_error, open_weights
-    from keras_googlenet.weights import reading
+    from keras_googlenet.weights import sandbox
 
     @contextlib.contextmanager
     def opened(path):
@@ -96,9 +96,9 @@ def read_in_this_process(monkeypatch):
                 with one_error(name):
                     return {found: as_float32(contents.read(found)) for found in names}
 
-            yield reading.WeightFile(name, contents.arrays, contents.facts, read)
+            yield sandbox.WeightFile(name, contents.arrays, contents.facts, read)
 
-    monkeypatch.setattr(reading, "opened", opened)
+    monkeypatch.setattr(sandbox, "opened", opened)
 
 
 @pytest.fixture(scope="session")

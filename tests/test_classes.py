@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation.classes import match_classes
-from keras_googlenet.imagenet import default_labels
+from keras_googlenet.evaluation.class_matching import match_classes
+from keras_googlenet.labels import default_labels
 
 ANT, BEE, CAT = "n02219486 ant", "n02206856 bee", "n02123045 tabby"
 

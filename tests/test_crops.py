@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_googlenet.data import crops, datasets, pipeline, preprocessing
+from keras_googlenet.data import datasets, multicrop, pipeline, preprocessing
 
 SIDE, LONG = 352, 528  # of the image: 3 : 2, and no smaller than any scale
 BLUR = 0.6  # pixels by which a resized ramp may be off, away from the border
@@ -20,9 +20,9 @@ def coordinates(height, width):
 
 
 def all_crops(image, count, size=224):
-    protocol = crops.protocol(count)
+    protocol = multicrop.protocol(count)
     at = [
-        crops.crops_at(image, size, crops.scaled_side(side, size), protocol)
+        multicrop.crops_at(image, size, multicrop.scaled_side(side, size), protocol)
         for side in protocol.sides
     ]
     return np.concatenate(at)
@@ -96,19 +96,21 @@ def test_one_crop_is_the_evaluation_view(shape, size):
     image = tf.constant(np.random.default_rng(size).integers(0, 256, (*shape, 3), "uint8"))
     view = preprocessing.evaluation_view(image, size)
     np.testing.assert_array_equal(all_crops(image, 1, size)[0], view)
-    views = crops.protocol(144).views()
-    place = views.index(crops.protocol(1).views()[0])
+    views = multicrop.protocol(144).views()
+    place = views.index(multicrop.protocol(1).views()[0])
     np.testing.assert_array_equal(all_crops(image, 144, size)[place], view)
 
 
 def test_fewer_crops_are_among_more():
     ten, all_144 = (all_crops(coordinates(300, 400), count) for count in (10, 144))
-    places = [crops.protocol(144).views().index(view) for view in crops.protocol(10).views()]
+    places = [
+        multicrop.protocol(144).views().index(view) for view in multicrop.protocol(10).views()
+    ]
     np.testing.assert_array_equal(all_144[places], ten)
 
 
 def test_other_sizes_keep_the_ratios():
-    assert [crops.scaled_side(side, 112) for side in crops.SIDES] == [128, 144, 160, 176]
+    assert [multicrop.scaled_side(side, 112) for side in multicrop.SIDES] == [128, 144, 160, 176]
     half = all_crops(coordinates(128, 192), 10, size=112)
     assert half[0, 0, 0].tolist() == [32, 0, 7] and half[3, 0, 0].tolist() == [48, 16, 7]
 
@@ -121,14 +123,14 @@ def test_batches_go_through_images_without_gaps(tmp_path):
         Image.new("RGB", (40 + number, 50), (number, 100, 100)).save(shade)
         labels.setdefault("shades", []).append(str(shade))
     split = datasets.folder_split(labels, ["shades"])
-    protocol = crops.protocol(10)
-    batches = list(crops.crop_batches(split, (32, 48), protocol, batch_size=7))
+    protocol = multicrop.protocol(10)
+    batches = list(multicrop.crop_batches(split, (32, 48), protocol, batch_size=7))
     assert [len(numbers) for _, numbers in batches] == [7] * 7 + [1]
     for view, size in enumerate((32, 48)):
         rows = np.concatenate([pictures[view] for pictures, _ in batches])
         assert rows.shape == (50, size, size, 3)
         np.testing.assert_allclose(rows[:, 0, 0, 0], np.repeat(range(5), 10), atol=1e-4)
-    later = crops.crop_batches(split, (32,), protocol, batch_size=7, first=3)
+    later = multicrop.crop_batches(split, (32,), protocol, batch_size=7, first=3)
     np.testing.assert_allclose(next(iter(later))[0][0][0, 0, 0, 0], 3, atol=1e-4)
 
 
@@ -142,13 +144,13 @@ def test_the_first_batch_does_not_wait_for_the_whole_set():
         return image, number
 
     split = datasets.Split(1000, tf.as_string, note)
-    next(iter(crops.crop_batches(split, (32,), crops.protocol(144), batch_size=10)))
+    next(iter(multicrop.crop_batches(split, (32,), multicrop.protocol(144), batch_size=10)))
     assert len(read) < 200
 
 
 def test_one_crop_batches_are_those_of_training(image_folder):
     split = datasets.open_dataset(str(image_folder)).validation
-    ours = crops.crop_batches(split, (65,), crops.protocol(1), batch_size=4)
+    ours = multicrop.crop_batches(split, (65,), multicrop.protocol(1), batch_size=4)
     theirs = pipeline.evaluation_batches(split, 65, 4)
     for ((images,), labels), (expected, expected_labels) in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(images, expected)

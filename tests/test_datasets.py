@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 import test_records
 from conftest import read_json
 
-from keras_googlenet.data import datasets, folders, order, pipeline
+from keras_googlenet.data import datasets, folders, pipeline
 from keras_googlenet.errors import UserError
 
 
@@ -69,7 +69,7 @@ def test_any_data_set_of_tfds(name, tmp_path):
     shades = {
         (int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)
     }
-    learnt = np.concatenate(list(order.read_labels(opened.train)))
+    learnt = np.concatenate(list(pipeline.read_labels(opened.train)))
     assert len(shades) == 4 and all(shade // 10 % 10 == label for shade, label in shades)
     assert sorted([*learnt, *labels]) == sorted(number % 10 for number in range(16))
     source = f"{name.partition(':')[0]}/1.2.0 train[75%:]"

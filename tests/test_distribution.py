@@ -13,7 +13,7 @@ from processes import Process
 
 from keras_googlenet import GoogLeNet
 from keras_googlenet.errors import UserError
-from keras_googlenet.training import distribution, network
+from keras_googlenet.training import distribution, train_steps
 from keras_googlenet.training.optimizers import make_optimizer
 from keras_googlenet.training.recipe import Recipe
 
@@ -127,7 +127,7 @@ def print_first_step(devices):
         model = training_process.small_network(recipe, 3, None, print)
         optimizer = make_optimizer(recipe, steps_per_epoch=10)
         optimizer.build(model.trainable_variables)
-    step = network.make_train_step(model, optimizer, recipe, strategy)
+    step = train_steps.make_train_step(model, optimizer, recipe, strategy)
     for batch in distribution.distribute(strategy, batches):
         sums = step(batch).numpy().tolist()
     print(json.dumps([sums, flat(model.trainable_variables).tolist()]))

@@ -8,10 +8,10 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_googlenet.data import crops, datasets, image_files, pipeline
+from keras_googlenet.data import datasets, image_files, multicrop, pipeline
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation import classes, measure, metrics, sets
-from keras_googlenet.evaluation.plan import make_plan
+from keras_googlenet.evaluation import class_matching, evaluation_set, measure, metrics
+from keras_googlenet.evaluation.ensemble import make_plan
 from keras_googlenet.googlenet import GoogLeNet, inference_model
 
 CLASSES = 7
@@ -67,7 +67,7 @@ def test_fewer_than_five_classes_are_always_in_the_top_five(examples):
 
 def test_a_model_file_needs_a_data_set():
     with pytest.raises(UserError, match="give --dataset"):
-        sets.dataset_for([], None)
+        evaluation_set.dataset_for([], None)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ class Network(NamedTuple):
 
 
 def planned(networks, labels, dataset_labels, **kwargs):
-    matched = classes.match_classes(labels, dataset_labels)
+    matched = class_matching.match_classes(labels, dataset_labels)
     return make_plan(networks, matched, **kwargs)
 
 
@@ -149,8 +149,8 @@ def test_an_ensemble_averages_each_network_in_its_own_way(image_folder):
     for network, order in zip(networks, (slice(None), slice(None, None, -1)), strict=True):
         split, size = dataset.validation, network.image_size
         pictures = [
-            crops.crops_at(
-                image_files.read_image(file), size, round(256 / 224 * size), crops.protocol(10)
+            multicrop.crops_at(
+                image_files.read_image(file), size, round(256 / 224 * size), multicrop.protocol(10)
             ).numpy()
             for file in split.files
         ]
@@ -185,8 +185,8 @@ import sys
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_googlenet.evaluation.scoring import Member, networks_of, score_examples
-from keras_googlenet.evaluation.plan import make_plan
+from keras_googlenet.evaluation.ensemble import Member, networks_of, score_examples
+from keras_googlenet.evaluation.ensemble import make_plan
 from keras_googlenet.googlenet import GoogLeNet
 images = np.random.default_rng(0).uniform(0, 255, (7, 65, 65, 3)).astype("float32")
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

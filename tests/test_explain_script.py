@@ -9,8 +9,8 @@ import pytest
 from conftest import CLASSES
 from PIL import Image
 
-from keras_googlenet import imagenet, models
-from keras_googlenet.explaining import figures, maps, report
+from keras_googlenet import labels, models
+from keras_googlenet.explaining import cam, figures, report
 from keras_googlenet.googlenet import GoogLeNet
 
 SEEN = "what the network saw"
@@ -22,7 +22,7 @@ def network(tmp_path_factory):
     file = tmp_path_factory.mktemp("network") / "network.keras"
     keras.utils.set_random_seed(4)
     GoogLeNet(classes=3, input_shape=(65, 65, 3)).save(file)
-    imagenet.write_labels(imagenet.labels_path(file), CLASSES)
+    labels.write_labels(labels.labels_path(file), CLASSES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "load", functools.cache(models.load))
         yield file
@@ -94,8 +94,8 @@ def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_pat
 def test_figures_side_by_side(
     network, run_script, photo, drawn, flags, titles, unit, file, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(maps, "SCORECAM_CHANNELS", 2)
-    monkeypatch.setattr(maps, "SMOOTHGRAD_SAMPLES", 1)
+    monkeypatch.setattr(cam, "SCORECAM_CHANNELS", 2)
+    monkeypatch.setattr(cam, "SMOOTHGRAD_SAMPLES", 1)
     (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
     outcome = run_script("explain.py", network, tmp_path / "a.jpg", *flags)
     assert outcome.status == 0, outcome.err

@@ -5,8 +5,8 @@ import pytest
 from conftest import dtype_policy
 
 from keras_googlenet import explaining
-from keras_googlenet.explaining import branches, maps
-from keras_googlenet.explaining.network import logit_network
+from keras_googlenet.explaining import branches, cam
+from keras_googlenet.explaining.cam import logit_network
 from keras_googlenet.googlenet import TABLE_1, VARIANTS, GoogLeNet, inference_model
 from keras_googlenet.imagenet import preprocess_input
 
@@ -75,7 +75,7 @@ def test_saliency_equals_a_direct_implementation(model, photographs, inputs):
 
 @SLOW
 def test_smoothgrad_averages_over_noise(model, photographs, inputs, monkeypatch):
-    monkeypatch.setattr(maps, "SMOOTHGRAD_SAMPLES", 3)
+    monkeypatch.setattr(cam, "SMOOTHGRAD_SAMPLES", 3)
     generator = np.random.default_rng(0)
     spread = inputs[:2].max(axis=(1, 2, 3)) - inputs[:2].min(axis=(1, 2, 3))
     noise = generator.standard_normal((3, 2, 96, 96, 3), dtype="float32")
@@ -251,7 +251,7 @@ def test_mistakes_of_images(model, photographs, inputs, change, message):
     with pytest.raises(ValueError, match=message):
         explaining.gradcam(model, change(photographs))
     with pytest.raises(ValueError, match=message):
-        maps.map_logits(logit_network(model), change(inputs), [1], "conv2_3x3", "gradcam")
+        cam.map_logits(logit_network(model), change(inputs), [1], "conv2_3x3", "gradcam")
 
 
 def test_mistakes_of_branches(model, photographs):

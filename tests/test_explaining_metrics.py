@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet.explaining import metrics, sanity
-from keras_googlenet.explaining.network import logit_network
+from keras_googlenet.explaining.cam import logit_network
 from keras_googlenet.googlenet import GoogLeNet
 
 SIDE = 20

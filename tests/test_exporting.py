@@ -12,7 +12,7 @@ from PIL import Image
 from processes import PATIENCE, SERVER, Process
 
 from keras_googlenet import exporting
-from keras_googlenet.data import crops, folders, image_files
+from keras_googlenet.data import folders, image_files, multicrop
 from keras_googlenet.data.datasets import folder_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import agreement, litert, serving_network
@@ -132,7 +132,7 @@ def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files)
     (batch,) = image_files.view_batches(mixed_files, 65, [])
     predicted = expected(networks["paper"], "paper", batch.images)
     split = folder_split({"x": mixed_files}, ["x"])
-    ((views, _),) = crops.crop_batches(split, (65,), crops.protocol(1), 16)
+    ((views, _),) = multicrop.crop_batches(split, (65,), multicrop.protocol(1), 16)
     evaluated = expected(networks["paper"], "paper", views[0].numpy())
     encoded = [tf.io.read_file(file).numpy() for file in mixed_files]
     answer = saved[0]["classify"](image_bytes=tf.constant(encoded))

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.explaining import circuits, exciting, features, fourier, robustness, units
+from keras_googlenet.features import circuits, dataset_examples, units, visualization
 from keras_googlenet.googlenet import TABLE_1, GoogLeNet
 from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.normal_form import copy_trunk
@@ -33,7 +33,7 @@ def normalised():
 def test_a_spectrum_of_one_wave_is_that_wave():
     spectrum = np.zeros((2, 1, 3, 16, 9), "float32")
     spectrum[0, 0, 0, 0, 2] = 0.5  # two periods across, of the first decorrelated colour
-    pixels = fourier.to_pixels(tf.constant(spectrum), 16).numpy()[0]
+    pixels = visualization.to_pixels(tf.constant(spectrum), 16).numpy()[0]
     along = np.log(pixels[..., 0] / (255 - pixels[..., 0]))  # undoes the sigmoid
     x = np.arange(16)
     wave = np.cos(2 * np.pi * 2 * x / 16)
@@ -44,7 +44,9 @@ def test_a_spectrum_of_one_wave_is_that_wave():
 
 
 def test_pictures_begin_nearly_grey():
-    pixels = fourier.to_pixels(tf.constant(fourier.random_spectrum(2, SIZE, 0)), SIZE).numpy()
+    pixels = visualization.to_pixels(
+        tf.constant(visualization.random_spectrum(2, SIZE, 0)), SIZE
+    ).numpy()
     assert pixels.shape == (2, SIZE, SIZE, 3)
     assert 110 < pixels.mean() < 145 and pixels.std() < 30
 
@@ -65,7 +67,7 @@ def test_pictures_are_moved(shift, scale, degrees, expected, photographs):
 
 
 def warped(image, shift, scale, degrees):
-    return robustness.warp(
+    return visualization.warp(
         image[None],
         tf.constant([shift], tf.float32),
         tf.constant([scale], tf.float32),
@@ -84,8 +86,8 @@ def test_pictures_grow_and_shrink_around_their_middle(photographs):
 
 def test_movements_differ_between_pictures_and_repeat(photographs):
     twice = np.stack([photographs[0]] * 2)
-    once = robustness.move(twice, tf.constant([1, 2])).numpy()
-    again = robustness.move(twice, tf.constant([1, 2])).numpy()
+    once = visualization.move(twice, tf.constant([1, 2])).numpy()
+    again = visualization.move(twice, tf.constant([1, 2])).numpy()
     np.testing.assert_array_equal(once, again)
     assert np.abs(once[0] - once[1]).max() > 20
     assert np.abs(once[0].mean() - twice[0].mean()) < 15
@@ -99,47 +101,54 @@ def mean_activation(model, layer, pictures, channel):
 
 def test_a_channel_answers_to_its_picture(model):
     layer = "inception_3a_output"
-    drawn = features.visualise(model, layer, [5, 200], size=SIZE, steps=15)
+    drawn = visualization.visualise(model, layer, [5, 200], size=SIZE, steps=15)
     assert drawn.shape == (2, 1, SIZE, SIZE, 3) and 0 <= drawn.min() and drawn.max() <= 255
-    start = fourier.to_pixels(tf.constant(fourier.random_spectrum(2, SIZE, 0)), SIZE).numpy()
+    start = visualization.to_pixels(
+        tf.constant(visualization.random_spectrum(2, SIZE, 0)), SIZE
+    ).numpy()
     for place, channel in enumerate((5, 200)):
         reached = mean_activation(model, layer, drawn[place], channel)
         before = mean_activation(model, layer, start[place : place + 1], channel)
         other = mean_activation(model, layer, drawn[1 - place], channel)
         assert reached > 1.5 * before and reached > other
-    again = features.visualise(model, layer, [5, 200], size=SIZE, steps=15)
+    again = visualization.visualise(model, layer, [5, 200], size=SIZE, steps=15)
     np.testing.assert_array_equal(drawn, again)
 
 
 @pytest.mark.slow
 def test_classes_branches_neurons_and_directions_have_pictures(model):
-    logits = features.visualise(model, "main", [1], size=SIZE, steps=8)
-    network = features.unit_network(model, "main")
-    start = fourier.to_pixels(tf.constant(fourier.random_spectrum(1, SIZE, 0)), SIZE).numpy()
+    logits = visualization.visualise(model, "main", [1], size=SIZE, steps=8)
+    network = visualization.unit_network(model, "main")
+    start = visualization.to_pixels(
+        tf.constant(visualization.random_spectrum(1, SIZE, 0)), SIZE
+    ).numpy()
     before, after = (network([preprocess_input(x)])[0, 1].numpy() for x in (start, logits[0]))
     assert after > before
-    assert features.visualise(model, "inception_3b_5x5", size=SIZE, steps=1).shape[:2] == (1, 1)
-    neuron = features.visualise(model, "conv2_3x3", [7], size=SIZE, steps=8, neuron=True)[0, 0]
+    assert visualization.visualise(model, "inception_3b_5x5", size=SIZE, steps=1).shape[:2] == (
+        1,
+        1,
+    )
+    neuron = visualization.visualise(model, "conv2_3x3", [7], size=SIZE, steps=8, neuron=True)[0, 0]
     moved = np.abs(neuron - start[0]).mean(axis=-1)
     assert moved[16:32, 16:32].mean() > 2 * moved[:6].mean()  # it sees 19 pixels in the middle
     direction = np.zeros((1, 192), "float32")
     direction[0, 7] = 1
-    ours = features.visualise(model, "conv2_3x3", direction, size=SIZE, steps=2)
+    ours = visualization.visualise(model, "conv2_3x3", direction, size=SIZE, steps=2)
     np.testing.assert_array_equal(
-        ours, features.visualise(model, "conv2_3x3", [7], size=SIZE, steps=2)
+        ours, visualization.visualise(model, "conv2_3x3", [7], size=SIZE, steps=2)
     )
 
 
 @pytest.mark.slow
 def test_diversity_makes_pictures_less_alike(model):
-    layer, network = "inception_3a_output", features.unit_network(model, "inception_3a_output")
+    layer, network = "inception_3a_output", visualization.unit_network(model, "inception_3a_output")
 
     def likeness(weight):
-        features._DIVERSITY, kept = weight, features._DIVERSITY
+        visualization._DIVERSITY, kept = weight, visualization._DIVERSITY
         try:
-            drawn = features.visualise(model, layer, [5], size=SIZE, steps=20, diversity=2)[0]
+            drawn = visualization.visualise(model, layer, [5], size=SIZE, steps=20, diversity=2)[0]
         finally:
-            features._DIVERSITY = kept
+            visualization._DIVERSITY = kept
         x = np.maximum(network([preprocess_input(drawn)]).numpy(), 0).reshape(2, -1, 256)
         first, second = (np.ravel(one.T @ one) for one in x)
         return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
@@ -251,7 +260,7 @@ def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalised, pho
     for network, variant in ((model, "paper"), (normalised, "batchnorm")):
         inputs = preprocess_input(photographs[:1, :65, :65], variant)
         for layer in ("inception_3a_5x5", "inception_3a_5x5_relu"):
-            ours = features.unit_network(network, layer)([inputs]).numpy()
+            ours = visualization.unit_network(network, layer)([inputs]).numpy()
             relu = network.get_layer("inception_3a_5x5_relu").output
             unit = copy_trunk(network, relu, any_size=True)
             assert ours.min() < 0
@@ -270,7 +279,7 @@ def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalised, pho
 )
 def test_pictures_of_what_does_not_exist(model, layer, directions, message):
     with pytest.raises(UserError, match=message):
-        features.visualise(model, layer, directions, size=SIZE, steps=1)
+        visualization.visualise(model, layer, directions, size=SIZE, steps=1)
 
 
 def test_the_receptive_field_is_what_changes_a_unit(model):
@@ -280,7 +289,7 @@ def test_the_receptive_field_is_what_changes_a_unit(model):
         ("inception_3a_output", 160),
         ("aux1_conv", 320),
     ):
-        network = features.unit_network(model, layer)
+        network = visualization.unit_network(model, layer)
         image = tf.constant(generator.uniform(-99, 99, (1, side, side, 3)), tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(image)
@@ -288,9 +297,9 @@ def test_the_receptive_field_is_what_changes_a_unit(model):
             middle = tf.reduce_sum(answers[0, answers.shape[1] // 2, answers.shape[2] // 2])
         touched = np.abs(tape.gradient(middle, image).numpy()).sum(axis=(0, 3)) > 0
         extent = max(np.ptp(np.flatnonzero(touched.any(axis=axis))) + 1 for axis in (0, 1))
-        field = exciting.receptive_field(network.output)
+        field = dataset_examples.receptive_field(network.output)
         assert 0.6 * field <= extent <= field  # max pools pass one of their inputs only
-    before = exciting.receptive_field(model.get_layer("inception_4a_output").output)
+    before = dataset_examples.receptive_field(model.get_layer("inception_4a_output").output)
     assert field == before + 4 * 16  # five cells of an average pool, 16 pixels apart
 
 
@@ -300,7 +309,9 @@ def test_the_crops_are_of_the_images_that_excite_most(model):
     network = keras.Model(model.inputs[0], model.get_layer("conv1_7x7_s2").output)
     answers = network(preprocess_input(images)).numpy()[..., 11]
     order = np.argsort(-answers.max(axis=(1, 2)))[:2]
-    found = exciting.top_crops(model, "conv1_7x7_s2", [11], [images[:4], images[4:]], count=2)[0]
+    found = dataset_examples.top_crops(
+        model, "conv1_7x7_s2", [11], [images[:4], images[4:]], count=2
+    )[0]
     for number, crop in zip(order, found, strict=True):
         assert crop.shape == (7, 7, 3)
         windows = np.lib.stride_tricks.sliding_window_view(images[number], (7, 7), axis=(0, 1))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_googlenet.data import datasets, folders, listing
 from keras_googlenet.data.contents import Contents, Half, LeftOut
-from keras_googlenet.data.split_names import names_no_class, split_named
+from keras_googlenet.data.split_folders import names_no_class, split_named
 from keras_googlenet.errors import UserError
 
 JPEG = b"\xff\xd8\xff\xe0"

@@ -15,7 +15,7 @@ import thin_network
 from PIL import Image
 
 from keras_googlenet import GoogLeNet
-from keras_googlenet.weights import reading
+from keras_googlenet.weights import sandbox
 
 MOST = 400  # characters of a sentence, without the folder
 PROTOTXT = b'name: "GoogleNet"\nlayer {\n  name: "data"\n  type: "Input"\n  top: "data"\n}\n'
@@ -169,6 +169,6 @@ def test_packed_weights(kind, tmp_path):
     blobs = caffe_reference.random_blobs(heads=1, share=thin_network.SHARE)
     caffe_reference.write_blobs(tmp_path / "w", blobs)
     path = packed(kind, tmp_path / "w", tmp_path)
-    with reading.opened(path) as file:
+    with sandbox.opened(path) as file:
         read = file.read(["loss3/classifier[0]"])["loss3/classifier[0]"]
     np.testing.assert_array_equal(read, blobs["loss3/classifier"][0])

@@ -14,7 +14,7 @@ import torchvision_peer
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import GoogLeNet
-from keras_googlenet.weights import conversion, reading
+from keras_googlenet.weights import conversion, sandbox
 from keras_googlenet.weights.conversion import convert_file
 
 FULL_WIDTH = True
@@ -52,7 +52,7 @@ def convert_whole(path):
 
 
 def read(path):
-    with reading.opened(path) as file:
+    with sandbox.opened(path) as file:
         small = [name for name, array in file.arrays.items() if np.prod(array.shape) < 10_000]
         return file.read(small).values()
 

@@ -8,10 +8,10 @@ import pytest
 import test_records
 from PIL import Image
 
-from keras_googlenet.data import datasets, halves
-from keras_googlenet.data.held_out import place, split_by_hash
+from keras_googlenet.data import datasets, split_record
+from keras_googlenet.data.folders import place, split_by_hash
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation import sets
+from keras_googlenet.evaluation import evaluation_set
 
 
 def files(count):
@@ -74,15 +74,15 @@ def run_on(folder, workdir, **recipe):
     recipe = RECIPE | {"dataset": str(folder)} | recipe
     opened = datasets.open_dataset(str(folder), None, recipe["validation_split"], recipe["seed"])
     workdir.mkdir(parents=True, exist_ok=True)
-    halves.write(workdir, opened, halves.halves_of(opened))
-    return sets.Trained(recipe, workdir), opened
+    split_record.write(workdir, opened, split_record.halves_of(opened))
+    return evaluation_set.Trained(recipe, workdir), opened
 
 
 def measured(runs, dataset=None, make=None):
     notes = []
     if make:
         colours(Path(dataset).with_name(make[0]), make[1])
-    opened = sets.dataset_for(runs, dataset, None, notes.append)
+    opened = evaluation_set.dataset_for(runs, dataset, None, notes.append)
     return opened.validation.files, notes
 
 
@@ -136,7 +136,7 @@ def test_runs_that_held_out_different_images_are_not_averaged(image_folder, tmp_
 
 def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
     run, _ = run_on(flat, tmp_path / "run")
-    (run.workdir / halves.HALVES_FILE).unlink()
+    (run.workdir / split_record.SPLIT_FILE).unlink()
     _, notes = measured([run])
     assert "some of these may have been trained on" in notes[0]
     found, notes = measured([run], str(flat.parent / "other_set"), make=("other_set", 3))
@@ -178,21 +178,21 @@ def test_images_that_lie_in_both_halves_are_named(tmp_path):
     colours(tmp_path / "train", 9)
     shutil.copytree(tmp_path / "train", tmp_path / "val")
     opened = datasets.open_dataset(str(tmp_path))
-    named = halves.shared(opened, halves.halves_of(opened))
+    named = split_record.shared(opened, split_record.halves_of(opened))
     assert named == " (val/ant/0.png, val/ant/1.png, val/ant/2.png, …)"
     shutil.rmtree(tmp_path / "val")
     colours(tmp_path / "val", 9, shift=50)
     opened = datasets.open_dataset(str(tmp_path))
-    assert not halves.shared(opened, halves.halves_of(opened))
+    assert not split_record.shared(opened, split_record.halves_of(opened))
 
 
 def prepared_run(share, workdir, folder):
     """A run on a prepared set without a split for validation."""
     opened = datasets.open_dataset(str(folder), validation_split=share)
     workdir.mkdir()
-    halves.write(workdir, opened, halves.halves_of(opened))
+    split_record.write(workdir, opened, split_record.halves_of(opened))
     recipe = {"dataset": "greys", "data_dir": None, "validation_split": share, "seed": 0}
-    return sets.Trained(recipe, workdir)
+    return evaluation_set.Trained(recipe, workdir)
 
 
 def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
@@ -201,51 +201,53 @@ def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
     copy = shutil.copytree(Path(builder.data_dir).parent, tmp_path / "copy" / "greys")
     for folder in (builder.data_dir, Path(builder.data_dir).parent, copy, copy / "1.0.0"):
         notes = []
-        opened = sets.dataset_for([run], str(folder), None, notes.append)
+        opened = evaluation_set.dataset_for([run], str(folder), None, notes.append)
         assert opened.validation.source == "greys/1.0.0 train[80%:]" and not notes
     whole = datasets.open_dataset(str(copy))
-    assert sets.warn_of_learnt([run], whole, notes.append) == whole.validation.size
+    assert evaluation_set.warn_of_learnt([run], whole, notes.append) == whole.validation.size
     assert f"trained on {whole.validation.size} of these" in notes[0]
     other = prepared_run(0.4, tmp_path / "other", builder.data_dir)
     with pytest.raises(UserError, match="validated on different images"):
-        sets.dataset_for([run._replace(recipe=run.recipe | {"dataset": str(copy)}), other], None)
+        evaluation_set.dataset_for(
+            [run._replace(recipe=run.recipe | {"dataset": str(copy)}), other], None
+        )
 
 
 def test_of_a_prepared_set_the_splits_are_compared():
     split = datasets.Split(90, None, None, source="mnist/3.0.1 train[:90%]")
     contents = datasets.Contents("mnist/3.0.1", None, None, datasets.LeftOut("mnist"))
     begun = datasets.ImageDataset(["0"], split, split._replace(source="mnist/3.0.1 test"), contents)
-    before = halves.halves_of(begun)
-    assert before.same_as(halves.halves_of(begun))
+    before = split_record.halves_of(begun)
+    assert before.same_as(split_record.halves_of(begun))
     other = begun._replace(train=split._replace(source="mnist/3.0.1 train[:80%]", size=80))
-    said = halves.changes(before, other, halves.halves_of(other))
+    said = split_record.changes(before, other, split_record.halves_of(other))
     assert said == "its training half is mnist/3.0.1 train[:80%] of 80 images now"
 
 
 def test_changes_are_said_by_name(flat):
     opened = datasets.open_dataset(str(flat), None, 0.3, 1)
-    before = halves.halves_of(opened)
+    before = split_record.halves_of(opened)
     shutil.copy(opened.train.files[0], Path(opened.train.files[0]).with_name("added.jpg"))
     Path(opened.train.files[1]).unlink()
     now = datasets.open_dataset(str(flat), None, 0.3, 1)
-    said = halves.changes(before, now, halves.halves_of(now))
+    said = split_record.changes(before, now, split_record.halves_of(now))
     assert "1 new in its" in said and "added.jpg" in said and "1 gone from its training" in said
-    assert not halves.changes(before, now, before)
+    assert not split_record.changes(before, now, before)
 
 
 def test_what_was_learnt_is_no_longer_measured_on(image_folder, tmp_path):
     """Images of `train/` that somebody moves to `val/` while the run waits."""
     root = shutil.copytree(image_folder, tmp_path / "mine")
     opened = datasets.open_dataset(str(root))
-    before = halves.halves_of(opened)
+    before = split_record.halves_of(opened)
     for number in (0, 1):
         moved = root / "train" / "ring" / f"{number}.jpg"
         moved.rename(root / "val" / "ring" / f"moved_{moved.name}")
         (root / "val" / "ring" / f"moved_{moved.name}").rename(root / "val" / "ring" / moved.name)
     shutil.copy(root / "val" / "star" / "0.jpg", root / "val" / "star" / "fresh.jpg")
     now = datasets.open_dataset(str(root))
-    left = halves.without_learnt(now, before)
+    left = split_record.without_learnt(now, before)
     names = [os.path.relpath(file, root / "val") for file in left.validation.files]
     assert "ring/0.jpg" not in names and "star/fresh.jpg" in names and left.validation.size == 8
-    after = before.followed_by(halves.halves_of(now))
+    after = before.followed_by(split_record.halves_of(now))
     assert len(after.learnt) == 24 and len(after.validation) == 8

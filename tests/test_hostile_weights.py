@@ -17,9 +17,9 @@ import tensorflow as tf
 from conftest import ROOT, needs_linux
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files.contents import check_shape
+from keras_googlenet.weight_files.arrays import check_shape
 from keras_googlenet.weight_files.process import open_weights
-from keras_googlenet.weights import convert, reading
+from keras_googlenet.weights import convert, sandbox
 
 FULL_WIDTH = True
 GIB = 2**30
@@ -157,7 +157,7 @@ def test_memory_has_a_bound():
 
 def test_time_has_a_bound(tmp_path, monkeypatch):
     caffe_reference.write_blobs(tmp_path / "w", {"x": [np.ones(2, "float32")]})
-    monkeypatch.setattr(reading, "MOST_SECONDS", 0.01)  # a process takes longer to start
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.01)  # a process takes longer to start
     with pytest.raises(UserError, match="reading it took over 0.01 s"):
         convert(tmp_path / "w")
 

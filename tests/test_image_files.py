@@ -19,7 +19,7 @@ from saved_images import (
     save,
 )
 
-from keras_googlenet.data import image_files, kinds, preprocessing
+from keras_googlenet.data import file_kinds, image_files, preprocessing
 from keras_googlenet.errors import UserError
 
 PNG, JPEG, TIFF = content_of("PNG"), content_of("JPEG"), content_of("TIFF")
@@ -90,7 +90,7 @@ def test_a_pipeline_gives_the_same_reasons(name):
     images = tf.data.Dataset.from_tensors(content).map(preprocessing.decode)
     with pytest.raises(tf.errors.OpError) as caught:
         next(iter(images))
-    found = image_files.reason_of(caught.value, content[: kinds.FIRST_BYTES])
+    found = image_files.reason_of(caught.value, content[: file_kinds.FIRST_BYTES])
     assert found == reason.strip("()")
     if name == "page.jpg":
         unknown = "it is no JPEG, PNG, GIF, BMP or WebP"
@@ -122,8 +122,8 @@ def test_view_batches_go_on_after_a_bad_file(tmp_path):
 @pytest.fixture
 def network(monkeypatch):
     """Stands for a network, local or served, and keeps what it is shown."""
-    from keras_googlenet import imagenet, models, serving
-    from keras_googlenet.explaining import pictures
+    from keras_googlenet import labels, models, serving_client
+    from keras_googlenet.explaining import figures
 
     shown = []
 
@@ -137,15 +137,15 @@ def network(monkeypatch):
 
     def classify(content):
         shown.append(preprocessing.decode(tf.constant(content)).numpy())
-        return [imagenet.Prediction(None, "", "a", 1.0)]
+        return [labels.Prediction(None, "", "a", 1.0)]
 
     loaded = types.SimpleNamespace(
         image_size=32, labels=["a", "b"], predict=predict, model=None, close=None
     )
     monkeypatch.setattr(models, "load", lambda *_: loaded)
-    monkeypatch.setattr(serving, "connect", lambda model: classify)
+    monkeypatch.setattr(serving_client, "connect", lambda model: classify)
     subject = type("Subject", (), {"__init__": lambda *_: None, "look_at": look_at})
-    monkeypatch.setattr(pictures, "Subject", subject)
+    monkeypatch.setattr(figures, "Subject", subject)
     return shown
 
 

@@ -7,15 +7,13 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.imagenet import (
-    check_images,
-    decode_predictions,
+from keras_googlenet.imagenet import check_images, decode_predictions, preprocess_input
+from keras_googlenet.labels import (
     default_labels,
     find_class,
     google_labels,
     imagenet_columns,
     imagenet_labels,
-    preprocess_input,
     read_labels,
     read_text,
     split_label,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_googlenet.exporting import integers
-from keras_googlenet.exporting.integers import IntegerNormalization
+from keras_googlenet.exporting import litert
+from keras_googlenet.exporting.litert import IntegerNormalization
 from keras_googlenet.googlenet import GoogLeNet
 
 BVLC = {"depth_radius": 2, "bias": 1.0, "alpha": 2e-5, "beta": 0.75}
@@ -44,7 +44,7 @@ def test_every_split_computes_the_formula(norm, split, activations):
     [(10.0, None), (25.0, None), (630.0, 630**0.5)],  # a step of 10 / 255 is small beside 1
 )
 def test_a_wide_range_is_split(largest, split):
-    assert integers._split(BVLC["bias"], largest) == pytest.approx(split)
+    assert litert._split(BVLC["bias"], largest) == pytest.approx(split)
 
 
 def test_the_ranges_are_those_of_what_is_normalised(photographs):
@@ -53,7 +53,7 @@ def test_the_ranges_are_those_of_what_is_normalised(photographs):
     kernel = model.get_layer("conv1_7x7_s2").kernel
     kernel.assign(20 * kernel)  # as large as a trained network's answers to edges
     images = photographs[:, :65, :65]
-    made = integers.integer_normalizations(model, images)
+    made = litert.integer_normalizations(model, images)
     splits = {name: layer.split for name, layer in made.items()}
     for name, before in (("pool1_norm1", "pool1_3x3_s2"), ("conv2_norm2", "conv2_3x3_relu")):
         below = keras.Model(model.inputs, model.get_layer(before).output)

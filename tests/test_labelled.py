@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from keras_googlenet.data import folders
-from keras_googlenet.data.labelled import open_labelled
+from keras_googlenet.data.label_files import open_labelled
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation.classes import match_classes
-from keras_googlenet.imagenet import default_labels
+from keras_googlenet.evaluation.class_matching import match_classes
+from keras_googlenet.labels import default_labels
 
 ANT, BEE = "n02219486", "n02206856"  # 310 and 309 of ILSVRC 2012
 

@@ -16,13 +16,13 @@ from training_process import small_network
 
 from keras_googlenet.data import datasets, pipeline
 from keras_googlenet.googlenet import HEADS
-from keras_googlenet.training import checkpoints, network
+from keras_googlenet.training import checkpoints, train_steps
 from keras_googlenet.training.loop import Run
 
 
 @pytest.fixture
 def train(run_script, monkeypatch):
-    monkeypatch.setattr(network, "build_network", small_network)
+    monkeypatch.setattr(train_steps, "build_network", small_network)
     return lambda *flags: run_script("train.py", *flags)
 
 
@@ -202,7 +202,7 @@ def test_what_is_measured_and_kept_is_the_average(train, pictures, tmp_path):
 def test_the_best_epoch_is_kept_across_a_resume(keep, train, pictures, tmp_path, monkeypatch):
     """Its accuracies are given; its weights are seen when they are measured."""
     hits, seen = [30, 60, 60, 50], []  # of 102: at equal accuracy, the lower loss is better
-    original = network.make_test_step
+    original = train_steps.make_test_step
 
     def make_test_step(model, recipe, strategy):
         step = original(model, recipe, strategy)
@@ -217,7 +217,7 @@ def test_the_best_epoch_is_kept_across_a_resume(keep, train, pictures, tmp_path,
 
         return measured
 
-    monkeypatch.setattr(network, "make_test_step", make_test_step)
+    monkeypatch.setattr(train_steps, "make_test_step", make_test_step)
     flags = [*small_run(pictures, tmp_path / "run"), "--batch-size", 120, "--average-share", 1]
     flags += ["--learning-rate", 1, "--keep", keep]
     assert train(*flags, "--epochs", 3).status == 0
@@ -249,7 +249,7 @@ def test_a_failed_start_leaves_no_run_directory(train, pictures, tmp_path, monke
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     with monkeypatch.context() as patch:
-        patch.setattr(network, "head_sums", no_memory)
+        patch.setattr(train_steps, "head_sums", no_memory)
         outcome = train(*small_run(pictures, tmp_path / "runs" / "mine"))
     assert outcome.status == 2 and "out of memory" in outcome.err
     assert not (tmp_path / "runs").exists()

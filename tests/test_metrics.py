@@ -7,8 +7,8 @@ import pytest
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import metrics
-from keras_googlenet.evaluation.partial import Partial
-from keras_googlenet.evaluation.records import make_records, of_ensembles, record_type
+from keras_googlenet.evaluation.measure import Partial
+from keras_googlenet.evaluation.metrics import make_records, of_ensembles, record_type
 from keras_googlenet.evaluation.report import most_confident_mistakes
 
 LABELS = [f"class {number}" for number in range(8)]

@@ -5,7 +5,7 @@ import pytest
 from keras_googlenet import models
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import GoogLeNet
-from keras_googlenet.imagenet import imagenet_labels
+from keras_googlenet.labels import imagenet_labels
 
 
 @pytest.fixture(scope="module")

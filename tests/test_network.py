@@ -8,7 +8,7 @@ from training_process import small_network
 from keras_googlenet import GoogLeNet
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import HEADS
-from keras_googlenet.training import network
+from keras_googlenet.training import train_steps
 from keras_googlenet.training.optimizers import make_optimizer
 from keras_googlenet.training.recipe import Recipe
 
@@ -20,10 +20,10 @@ MEANS = {"paper": ((123, 117, 104), 1), "google": (117, 1), "torchvision": (127.
 def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
     source = GoogLeNet(classes=7, input_shape=(96, 96, 3))
     recipe, said = Recipe(variant="paper", image_size=65), []
-    target = network.build_network(recipe, 3, source, said.append)
+    target = train_steps.build_network(recipe, 3, source, said.append)
     assert len(said) == 1 and said[0].startswith("--weights has no weights of a matching shape")
     assert said[0].endswith("start from random weights: main, aux1, aux2")
-    network.build_network(recipe, 3, target, said.append)
+    train_steps.build_network(recipe, 3, target, said.append)
     assert len(said) == 1
     for name in ("conv1_7x7_s2", "inception_5b_5x5", "aux1_conv"):
         for ours, theirs in zip(
@@ -35,28 +35,28 @@ def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
 def test_weights_of_another_variant_are_refused():
     source = GoogLeNet(classes=3, input_shape=SIZE, variant="batchnorm")
     with pytest.raises(UserError, match="--weights does not fit: its layer conv1_7x7_s2 has"):
-        network.build_network(Recipe(variant="paper", image_size=65), 3, source, print)
+        train_steps.build_network(Recipe(variant="paper", image_size=65), 3, source, print)
 
 
 def test_freezing_stops_what_a_layer_depends_on_and_nothing_else():
     model = GoogLeNet(classes=3, input_shape=SIZE)
-    network.freeze(model, "inception_4a_output")
+    train_steps.freeze(model, "inception_4a_output")
     frozen = {layer.name for layer in model.layers if not layer.trainable}
     assert {"conv1_7x7_s2", "inception_3b_5x5", "inception_4a_pool_proj"} <= frozen
     assert not frozen & {"inception_4b_1x1", "aux1_conv", "main"}
     with pytest.raises(UserError, match="--freeze-until stem is no layer"):
-        network.freeze(model, "stem")
+        train_steps.freeze(model, "stem")
 
 
 def test_freezing_everything_is_refused():
     model = GoogLeNet(classes=3, input_shape=SIZE, aux_heads=False)
     with pytest.raises(UserError, match="leaves nothing to learn"):
-        network.freeze(model, "main")
+        train_steps.freeze(model, "main")
 
 
 def test_metrics_are_means_weighted_as_in_the_paper():
     """`head_sums` of 4 examples: their number, cross-entropy, hits, hits among five."""
-    named = network.metrics_of([[4, 8, 2, 4], [4, 12, 1, 3], [4, 16, 0, 4]])
+    named = train_steps.metrics_of([[4, 8, 2, 4], [4, 12, 1, 3], [4, 16, 0, 4]])
     assert (named["main_loss"], named["aux1_accuracy"], named["aux1_top5"]) == (2, 0.25, 0.75)
     assert named["loss"] == pytest.approx(2 + 0.3 * 3 + 0.3 * 4)  # section 5
     assert len(named) == 10
@@ -90,7 +90,7 @@ def train(model, recipe, images, labels, class_weights=None):
     optimizer = make_optimizer(recipe, steps_per_epoch=10)
     optimizer.build(model.trainable_variables)
     strategy = tf.distribute.get_strategy()
-    step = network.make_train_step(model, optimizer, recipe, strategy, class_weights)
+    step = train_steps.make_train_step(model, optimizer, recipe, strategy, class_weights)
     before = [model.get_layer(head).bias.numpy() for head in HEADS]
     sums = step((tf.constant(images), tf.constant(labels))).numpy()
     after = [model.get_layer(head).bias.numpy() for head in HEADS]
@@ -161,7 +161,7 @@ def test_gradients_are_clipped_by_their_norm_together(greatest, precision):
 
 def test_what_only_fills_a_batch_is_not_measured():
     model, recipe, images, labels = small()
-    step = network.make_test_step(model, recipe, tf.distribute.get_strategy())
+    step = train_steps.make_test_step(model, recipe, tf.distribute.get_strategy())
 
     def measure(count, weights):
         batch = (images[:count], labels[:count], np.float32(weights))
@@ -174,9 +174,11 @@ def test_what_only_fills_a_batch_is_not_measured():
 
 def test_a_recipe_decides_how_its_network_is_built():
     recipe = Recipe(variant="batchnorm", image_size=72, dropout=0.25, aux_dropout=0.75)
-    model = network.build_network(recipe, 3, None, print)
+    model = train_steps.build_network(recipe, 3, None, print)
     rates = [model.get_layer(f"{name}dropout").rate for name in ("", "aux1_", "aux2_")]
     assert rates == [0.25, 0.75, 0.75] and model.input_shape == (None, 72, 72, 3)
     assert not model.get_layer("conv2_3x3_bn").synchronized  # each replica its part
-    model = network.build_network(dataclasses.replace(recipe, sync_batch_norm=True), 3, None, print)
+    model = train_steps.build_network(
+        dataclasses.replace(recipe, sync_batch_norm=True), 3, None, print
+    )
     assert model.get_layer("conv2_3x3_bn").synchronized

@@ -11,7 +11,7 @@ from keras import layers, ops
 from keras_googlenet import models
 from keras_googlenet.errors import UserError
 from keras_googlenet.explaining import branch_maps, gradcam
-from keras_googlenet.explaining.features import visualise
+from keras_googlenet.features.visualization import visualise
 from keras_googlenet.googlenet import GoogLeNet
 from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.normal_form import (

@@ -6,8 +6,8 @@ import tensorflow as tf
 from conftest import dtype_policy
 from PIL import Image
 
-from keras_googlenet.data import datasets, image_files, order, pipeline
-from keras_googlenet.data.unreadable import PastUnreadable, Unreadable, decode
+from keras_googlenet.data import datasets, image_files, pipeline
+from keras_googlenet.data.corrupt_images import PastUnreadable, Unreadable, decode
 from keras_googlenet.errors import UserError
 
 SIZE = 65
@@ -71,7 +71,7 @@ def test_an_epoch_shows_each_example_once_and_is_shuffled(dataset):
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch(dataset):
     def numbers(seed, epoch):
         steps = range(3 * epoch, 3 * epoch + 3)
-        places = [place for step in steps for place in order.Order(24, 8, seed).of_step(step)]
+        places = [place for step in steps for place in pipeline.Order(24, 8, seed).of_step(step)]
         assert {found for found, _ in places} == {epoch}
         return [number for _, number in places]
 
@@ -85,7 +85,7 @@ def test_every_example_is_as_likely_at_every_place(size, seed):
     """Chi-squared of which example comes first, in the middle, last, over 2,000 epochs."""
     epochs, expected = 2000, 2000 / size
     places = tf.range(epochs * size, dtype=tf.int64)
-    _, numbers = order.Order(size, size, seed).at(places)
+    _, numbers = pipeline.Order(size, size, seed).at(places)
     by_epoch = numbers.numpy().reshape(epochs, size)
     assert np.all(np.sort(by_epoch, axis=1) == np.arange(size))
     for place in (0, size // 2, size - 1):
@@ -151,7 +151,7 @@ def test_the_stream_is_the_same_on_one_thread_and_on_eight(dataset):
 
 def test_the_stream_begins_at_any_step_without_decoding_what_it_skips(dataset):
     whole = first(train(dataset.train, first_step=6), -1)
-    wanted = {number for _, number in order.Order(24, 8, 0).of_step(8)}
+    wanted = {number for _, number in pipeline.Order(24, 8, 0).of_step(8)}
     decoded = []
 
     def read(number, source):
@@ -164,7 +164,7 @@ def test_the_stream_begins_at_any_step_without_decoding_what_it_skips(dataset):
 
 
 def test_workers_share_each_batch(dataset):
-    parts = [first(train(dataset.train, worker=order.Worker(i, 2)), -1) for i in (0, 1)]
+    parts = [first(train(dataset.train, worker=pipeline.Worker(i, 2)), -1) for i in (0, 1)]
     for batch, *halves in zip(first(train(dataset.train), -1), *parts, strict=True):
         for whole, even, odd in zip(batch, *halves, strict=True):
             np.testing.assert_array_equal(whole[::2], even)
@@ -177,7 +177,7 @@ def test_folders_are_shuffled_as_a_whole(tmp_path):
         for number in range(60):
             save(tmp_path / name / f"{number:02}.png")
     split = datasets.open_dataset(str(tmp_path), validation_split=0.1).train
-    numbers = [number for _, number in order.Order(split.size, 54, 0).of_step(0)]
+    numbers = [number for _, number in pipeline.Order(split.size, 54, 0).of_step(0)]
     assert 15 < sum(split.labels[numbers]) < 39
 
 
@@ -214,7 +214,7 @@ def passing(split, unreadable, seed=0, batch_size=8):
         return train(split, seed=seed, unreadable=unreadable.numbers, **settings)
 
     def views(step):
-        numbers = [n for _, n in order.Order(split.size, batch_size, seed).of_step(step)]
+        numbers = [n for _, n in pipeline.Order(split.size, batch_size, seed).of_step(step)]
         return [(number, partial(decode, split, number)) for number in numbers]
 
     return list(PastUnreadable(build, views, unreadable))

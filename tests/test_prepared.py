@@ -17,7 +17,7 @@ from tensorflow_datasets.core.download import extractor, util
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.utils.version import BlockedVersions
 
-from keras_googlenet.data import prepared, tfds_folders
+from keras_googlenet.data import listing, tfds_datasets
 from keras_googlenet.errors import UserError
 
 SECRET = -1  # how TensorFlow Datasets labels what has no known class
@@ -81,14 +81,14 @@ def small_pictures(monkeypatch):
 @pytest.fixture
 def ready(tmp_path):
     """A data directory in which `small_pictures` was prepared."""
-    prepared.open_builder("small_pictures", str(tmp_path))
+    tfds_datasets.open_builder("small_pictures", str(tmp_path))
     return tmp_path
 
 
 def refusal(name, data_dir=None):
     """Returns the sentence with which a data set is refused."""
     with pytest.raises(UserError) as caught:
-        prepared.open_builder(name, data_dir and str(data_dir))
+        tfds_datasets.open_builder(name, data_dir and str(data_dir))
     sentence = str(caught.value)
     assert "\n" not in sentence and sentence.endswith((".", "there"))
     return sentence
@@ -97,8 +97,8 @@ def refusal(name, data_dir=None):
 def test_a_second_run_beside_its_own_folder(ready, monkeypatch):
     """`--data-dir .` makes a folder of the data set's name, which is no folder of classes."""
     monkeypatch.chdir(ready)
-    assert tfds_folders.made_by_tfds(Path("small_pictures"))
-    opened = prepared.open_builder("small_pictures", ".")
+    assert listing.made_by_tfds(Path("small_pictures"))
+    opened = tfds_datasets.open_builder("small_pictures", ".")
     assert opened.info.splits["train"].num_examples == 20
 
 
@@ -122,7 +122,7 @@ def test_a_second_run_beside_its_own_folder(ready, monkeypatch):
 def test_every_way_to_name_a_prepared_set(name, ready, monkeypatch):
     monkeypatch.chdir(ready)
     monkeypatch.setenv("HOME", str(ready))
-    opened = prepared.open_builder(name.format(ready), "~")
+    opened = tfds_datasets.open_builder(name.format(ready), "~")
     assert opened.info.full_name == "small_pictures/1.10.0"
     assert sorted(opened.info.splits) == ["train", "validation"]
     assert opened.info.features["label"].names == ["disc", "star"]
@@ -130,15 +130,15 @@ def test_every_way_to_name_a_prepared_set(name, ready, monkeypatch):
 
 def test_configs_and_versions(tmp_path, capsys):
     for name, folder in (("in_kinds", "plain-v2"), ("in_kinds/noisy:1.*.*", "noisy")):
-        opened = prepared.open_builder(name, str(tmp_path))
+        opened = tfds_datasets.open_builder(name, str(tmp_path))
         assert opened.data_path == tmp_path / "in_kinds" / folder / "1.10.0"
     assert capsys.readouterr().out == "", "standard output is for results"
-    assert tfds_folders.made_by_tfds(tmp_path / "in_kinds")
+    assert listing.made_by_tfds(tmp_path / "in_kinds")
     sentence = refusal(str(tmp_path / "in_kinds"))
     assert "noisy/1.10.0" in sentence and "plain-v2/1.10.0" in sentence
     newer = tmp_path / "in_kinds" / "noisy" / "1.9.0"
     shutil.copytree(tmp_path / "in_kinds" / "noisy" / "1.10.0", newer)
-    opened = prepared.open_builder(str(tmp_path / "in_kinds" / "noisy"))
+    opened = tfds_datasets.open_builder(str(tmp_path / "in_kinds" / "noisy"))
     assert opened.data_dir.endswith("1.10.0"), "10 is newer than 9"
 
 
@@ -146,21 +146,19 @@ def test_folders_of_images_are_not_taken_for_prepared_ones(tmp_path):
     for folder in ("train/cat", "train/1.0.0", "val/cat", "1.0.0"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "0.jpg").touch()
-    assert not tfds_folders.made_by_tfds(tmp_path) and not tfds_folders.made_by_tfds(
-        tmp_path / "train"
-    )
-    assert not tfds_folders.is_prepared(tmp_path / "1.0.0")
-    assert not tfds_folders.made_by_tfds(tmp_path / "nowhere")
+    assert not listing.made_by_tfds(tmp_path) and not listing.made_by_tfds(tmp_path / "train")
+    assert not listing.is_prepared(tmp_path / "1.0.0")
+    assert not listing.made_by_tfds(tmp_path / "nowhere")
 
 
 def test_what_a_killed_preparation_left(tmp_path):
     left = tmp_path / "small_pictures" / "incomplete.A1B2C3_1.10.0"
     left.mkdir(parents=True)
     (left / "small_pictures-train.tfrecord-00000-of-00001").touch()
-    assert tfds_folders.made_by_tfds(tmp_path / "small_pictures")
+    assert listing.made_by_tfds(tmp_path / "small_pictures")
     sentence = refusal(str(tmp_path / "small_pictures"))
     assert f"cut off; give its name and --data-dir {tmp_path}" in sentence
-    assert prepared.open_builder("small_pictures", str(tmp_path)).info.splits["train"]
+    assert tfds_datasets.open_builder("small_pictures", str(tmp_path)).info.splits["train"]
 
 
 def test_urls_are_passed_on(monkeypatch):
@@ -174,7 +172,7 @@ def test_urls_are_passed_on(monkeypatch):
     assert "no route to storage" in refusal("mnist", "gs://bucket/data")
     assert asked == [("mnist", "gs://bucket/data")]
     monkeypatch.setattr(tfds, "builder_from_directory", lambda at: builder(at, None))
-    monkeypatch.setattr(prepared.versions, "list_all_versions", lambda at: ["1.0.0", "3.0.1"])
+    monkeypatch.setattr(tfds_datasets.versions, "list_all_versions", lambda at: ["1.0.0", "3.0.1"])
     assert "no route to storage" in refusal("gs://bucket/data/mnist/")
     assert asked[-1] == ("gs://bucket/data/mnist/3.0.1", None)
 
@@ -220,8 +218,8 @@ def test_gray_images_are_taken(small_pictures, tmp_path):
     gray = tfds.features.Image(shape=(None, None, 1))
     small_pictures.features = staticmethod(lambda: labeled(image=gray))
     small_pictures.channels = 1
-    opened = prepared.open_builder("small_pictures", str(tmp_path))
-    assert prepared.choose_splits(opened, 0.1) == ("train", "validation")
+    opened = tfds_datasets.open_builder("small_pictures", str(tmp_path))
+    assert tfds_datasets.choose_splits(opened, 0.1) == ("train", "validation")
 
 
 @pytest.mark.parametrize("name", ["imagenet_v2", "imagenet_a", "cifar10_1", "stanford_dogs"])
@@ -257,19 +255,19 @@ def test_sets_for_classification_are_to_be_downloaded(name, tmp_path, monkeypatc
 )
 def test_which_splits_are_used(splits, share, expected, small_pictures, tmp_path):
     opened = open_with(splits, small_pictures, tmp_path)
-    assert prepared.choose_splits(opened, share) == expected
+    assert tfds_datasets.choose_splits(opened, share) == expected
 
 
 def open_with(splits, small_pictures, tmp_path):
     """Prepares splits by their sizes; an empty one, as Beam writes it, has no file."""
     labels = {name: [0] * n if n != SECRET else [SECRET] * 3 for name, n in splits.items()}
     small_pictures.splits = {name: labels for name, labels in labels.items() if labels}
-    prepared.open_builder("small_pictures", str(tmp_path))
+    tfds_datasets.open_builder("small_pictures", str(tmp_path))
     file = tmp_path / "small_pictures" / "1.10.0" / "dataset_info.json"
     info = json.loads(file.read_text())
     info["splits"] += [{"name": name, "shardLengths": []} for name, n in splits.items() if not n]
     file.write_text(json.dumps(info))
-    return prepared.open_builder("small_pictures", str(tmp_path))
+    return tfds_datasets.open_builder("small_pictures", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +283,7 @@ def open_with(splits, small_pictures, tmp_path):
 def test_splits_that_cannot_be_used(splits, share, sentence, small_pictures, tmp_path):
     opened = open_with(splits, small_pictures, tmp_path)
     with pytest.raises(UserError, match=sentence):
-        prepared.choose_splits(opened, share)
+        tfds_datasets.choose_splits(opened, share)
 
 
 @pytest.mark.parametrize(
@@ -397,15 +395,15 @@ def test_a_record_that_cannot_be_read(ready):
     content = bytearray(shard.read_bytes())
     content[20] ^= 1  # inside the first record, which its checksum tells
     shard.write_bytes(content)
-    opened = prepared.open_builder("small_pictures", str(ready))
+    opened = tfds_datasets.open_builder("small_pictures", str(ready))
     with pytest.raises(UserError, match="first record of validation in .*1.10.0 cannot be read"):
-        prepared.choose_splits(opened, 0.1)
+        tfds_datasets.choose_splits(opened, 0.1)
 
 
 def test_an_interruption_passes(small_pictures, tmp_path):
     small_pictures.fault = raising(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        prepared.open_builder("small_pictures", str(tmp_path))
+        tfds_datasets.open_builder("small_pictures", str(tmp_path))
 
 
 def test_a_disk_that_is_too_small_from_the_start(small_pictures, tmp_path, monkeypatch):
@@ -459,7 +457,7 @@ def test_another_process_may_be_done_first(small_pictures, tmp_path):
         tfds.builder("small_pictures", data_dir=str(tmp_path)).download_and_prepare()
 
     small_pictures.fault = staticmethod(fault)
-    opened = prepared.open_builder("small_pictures", str(tmp_path))
+    opened = tfds_datasets.open_builder("small_pictures", str(tmp_path))
     assert opened.info.splits["validation"].num_examples == 3
 
 
@@ -504,4 +502,4 @@ def test_incomplete_files(damage, sentence, ready):
     told = refusal("small_pictures", ready)
     assert sentence in told and f"remove {folder}, and the data set" in told
     shutil.rmtree(folder)
-    assert prepared.open_builder("small_pictures", str(ready)), "as the sentence says"
+    assert tfds_datasets.open_builder("small_pictures", str(ready)), "as the sentence says"

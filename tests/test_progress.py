@@ -3,8 +3,8 @@
 import pytest
 
 from keras_googlenet.googlenet import HEADS
-from keras_googlenet.training import progress
-from keras_googlenet.training.progress import Progress
+from keras_googlenet.training import monitor
+from keras_googlenet.training.monitor import Progress
 
 BATCH, STEPS, EPOCHS = 10, 50, 5
 FETCH, COMPUTE, VALIDATION, COMPILING = 0.5, 1.5, 30.0, 600.0  # seconds
@@ -21,7 +21,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(monitor, "time", clock)
     return clock
 
 

@@ -20,9 +20,9 @@ import torchvision_peer
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import GoogLeNet
-from keras_googlenet.imagenet import default_labels, imagenet_labels
+from keras_googlenet.labels import default_labels, imagenet_labels
 from keras_googlenet.weights import convert, published
-from keras_googlenet.weights.publishers import PUBLISHERS
+from keras_googlenet.weights.published import PUBLISHERS
 
 
 @pytest.fixture(scope="module")

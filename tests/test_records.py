@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_googlenet.data import datasets, order, pipeline, preprocessing, records
+from keras_googlenet.data import datasets, pipeline, preprocessing, tfds_records
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.errors import UserError
 
@@ -56,11 +56,11 @@ def prepared(tmp_path_factory):
 
 
 def read(builder, split, numbers):
-    fetched = records.record_fetcher(builder, split)(tf.constant(list(numbers), tf.int64))
+    fetched = tfds_records.record_fetcher(builder, split)(tf.constant(list(numbers), tf.int64))
     assert fetched.shape == (len(numbers),)
     found = []
     for record in fetched:
-        encoded, label = records.record_opener(builder)(record)
+        encoded, label = tfds_records.record_opener(builder)(record)
         assert encoded.shape == () and label.shape == ()
         found.append((int(tf.io.decode_png(encoded)[0, 0, 0]), int(label)))
     return found
@@ -97,7 +97,7 @@ def test_places_are_found_once_and_anew_for_other_files(prepared, monkeypatch, t
         raise AssertionError("looked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "_places_in", refuse)
+        patch.setattr(tfds_records, "_places_in", refuse)
         assert read(builder, "train", range(COUNT)) == expected
     for content in (b"", b"damaged", kept.read_bytes()[:90]):
         kept.write_bytes(content)
@@ -113,24 +113,26 @@ def test_a_folder_that_nobody_may_write_to(prepared, monkeypatch, tmp_path):
     folder = shutil.copytree(
         prepared.data_dir, tmp_path / "1.0.0", ignore=shutil.ignore_patterns(".*")
     )
-    monkeypatch.setattr(records, "replacing", lambda path: _raise(path))
+    monkeypatch.setattr(tfds_records, "replacing", lambda path: _raise(path))
     builder = tfds.builder_from_directory(folder)
     assert read(builder, "train", [7]) == in_a_row(builder, "train")[7:8]
     assert not list(folder.glob(".*"))
 
 
 def _raise(path):
-    raise records.WriteError(f"{path} cannot be written")
+    raise tfds_records.WriteError(f"{path} cannot be written")
 
 
 def test_files_that_only_tensorflow_opens(prepared):
     """`file://` stands for storage on the network: no path of this machine's."""
     for file in map(str, prepared.info.splits["train"].filepaths):
-        np.testing.assert_array_equal(records._stream(f"file://{file}"), records._walk(file))
-        count = len(records._walk(file)) - 1
-        for place in records._places_in(file, count).tolist():
-            record = records._read_remote(f"file://{file}", *place)
-            assert record == records._read_local(file, *place) and len(record) == place[1]
+        np.testing.assert_array_equal(
+            tfds_records._stream(f"file://{file}"), tfds_records._walk(file)
+        )
+        count = len(tfds_records._walk(file)) - 1
+        for place in tfds_records._places_in(file, count).tolist():
+            record = tfds_records._read_remote(f"file://{file}", *place)
+            assert record == tfds_records._read_local(file, *place) and len(record) == place[1]
 
 
 @pytest.mark.parametrize("lost", [1, 100])
@@ -141,21 +143,21 @@ def test_a_file_that_is_cut_off_is_refused(lost, prepared, tmp_path):
     file = sorted(folder.glob("*.tfrecord*"))[1]
     file.write_bytes(file.read_bytes()[:-lost])
     with pytest.raises(UserError, match="00001-of-00003 is cut off or damaged; remove its folder"):
-        records.record_fetcher(tfds.builder_from_directory(folder), "train")
-    assert records._stream(str(file)) is None
+        tfds_records.record_fetcher(tfds.builder_from_directory(folder), "train")
+    assert tfds_records._stream(str(file)) is None
 
 
 def test_a_damaged_record_and_a_lost_file_are_errors_of_their_own_images(prepared, tmp_path):
     folder = shutil.copytree(prepared.data_dir, tmp_path / "1.0.0")
     first, second, _ = sorted(folder.glob("*.tfrecord*"))
-    fetch = records.record_fetcher(tfds.builder_from_directory(folder), "train")
+    fetch = tfds_records.record_fetcher(tfds.builder_from_directory(folder), "train")
     content = bytearray(first.read_bytes())
     content[12] ^= 0xFF
     first.write_bytes(content)
     second.unlink()
-    at = len(records._walk(first)) - 1
+    at = len(tfds_records._walk(first)) - 1
     sources = fetch(tf.constant([0, 1, at], tf.int64))
-    opener = records.record_opener(prepared)
+    opener = tfds_records.record_opener(prepared)
     for damaged in (sources[0], sources[2]):
         with pytest.raises(READ_ERRORS) as caught:
             preprocessing.decode(opener(damaged)[0])
@@ -190,7 +192,7 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
     split = datasets.open_dataset(str(builder.data_dir), validation_split=0.0).validation
     whole = sum(len(split.read(number)[0].numpy()) for number in range(128))
 
-    def cost(steps, first_step=0, worker=order.ALONE):
+    def cost(steps, first_step=0, worker=pipeline.ALONE):
         batches = pipeline.train_batches(
             split, 32, 16, 0, pipeline.Augmentation(), first_step, worker=worker
         )
@@ -201,7 +203,7 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
         return bytes_read() - before
 
     for count in (1, 2, 4):
-        share = sum(cost(8, worker=order.Worker(index, count)) for index in range(count))
+        share = sum(cost(8, worker=pipeline.Worker(index, count)) for index in range(count))
         assert share == pytest.approx(whole, rel=0.05)
     for step in (9, 12, 15):  # a busy machine may read on while this process waits for its turn
         assert 0.5 < min(cost(1, step) for _ in range(3)) / (whole / 8) < 2
@@ -209,14 +211,14 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
 
 def test_a_damaged_record_of_array_record_costs_no_other(tmp_path):
     builder = prepare(tmp_path, "array_record")
-    whole = records.record_fetcher(builder, "train")(tf.range(COUNT, dtype=tf.int64)).numpy()
+    whole = tfds_records.record_fetcher(builder, "train")(tf.range(COUNT, dtype=tf.int64)).numpy()
     file = sorted(Path(builder.data_dir).glob("*.array_record*"))[0]
     content = bytearray(file.read_bytes())
     at = content.find(whole[1][:60])
     content[at + 30] ^= 0xFF
     file.write_bytes(content)
-    damaged = records.record_fetcher(builder, "train")(tf.range(COUNT, dtype=tf.int64)).numpy()
+    damaged = tfds_records.record_fetcher(builder, "train")(tf.range(COUNT, dtype=tf.int64)).numpy()
     assert [i for i in range(COUNT) if damaged[i] != whole[i]] == [1] and damaged[1] == b""
     split = datasets.open_dataset(str(builder.data_dir)).validation
-    counted = np.concatenate(list(order.read_labels(split)))
+    counted = np.concatenate(list(pipeline.read_labels(split)))
     assert len(counted) == COUNT - 1

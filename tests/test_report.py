@@ -13,11 +13,11 @@ from conftest import CLASSES, read_json
 from PIL import Image
 
 from keras_googlenet.data import datasets
-from keras_googlenet.data.labelled import open_labelled
+from keras_googlenet.data.label_files import open_labelled
 from keras_googlenet.evaluation import measure
-from keras_googlenet.evaluation.classes import match_classes
-from keras_googlenet.evaluation.plan import Plan
-from keras_googlenet.evaluation.thumbnails import thumbnails
+from keras_googlenet.evaluation.class_matching import match_classes
+from keras_googlenet.evaluation.ensemble import Plan
+from keras_googlenet.evaluation.report import thumbnails
 
 FILES = {"evaluation.html", "evaluation.json", "predictions.csv"}
 

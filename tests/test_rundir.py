@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_googlenet.data import datasets, halves
+from keras_googlenet.data import datasets, split_record
 from keras_googlenet.data.contents import Contents, Half, LeftOut
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
@@ -200,13 +200,13 @@ def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
         pass
     said = capsys.readouterr().err
     assert "is not what it was: 1 new in its" in said and "half (ant/added.png)" in said
-    known = halves.read(workdir)
+    known = split_record.read(workdir)
     assert len(known.train) + len(known.validation) == 25
     (workdir / "data.npz").unlink()  # as runs of before that file have none
     with rundir.opened(recipe, workdir, now):
         pass
     assert "does not say which images it has learnt from" in capsys.readouterr().err
-    assert halves.read(workdir) is None and (workdir / "data.json").exists()
+    assert split_record.read(workdir) is None and (workdir / "data.json").exists()
 
 
 def test_a_start_that_trained_nothing_has_learnt_from_nothing(tmp_path):
@@ -217,12 +217,12 @@ def test_a_start_that_trained_nothing_has_learnt_from_nothing(tmp_path):
     workdir = tmp_path / "run"
     with rundir.locked(workdir):
         rundir._describe(changed(dataset=str(root)), workdir, begun)
-    assert halves.read(workdir) is not None and rundir.learnt_before(workdir) is None
+    assert split_record.read(workdir) is not None and rundir.learnt_before(workdir) is None
     rundir.write_history([{"epoch": 0}], workdir)
     known = rundir.learnt_before(workdir)
-    assert known.same_as(halves.halves_of(begun))
+    assert known.same_as(split_record.halves_of(begun))
     other = datasets.open_dataset(str(root), validation_split=0.4, seed=1)
-    left = halves.without_learnt(other, known)
+    left = split_record.without_learnt(other, known)
     assert left.validation.size < other.validation.size
     assert left.contents.validation.images == left.validation.size
 

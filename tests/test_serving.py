@@ -19,9 +19,9 @@ from conftest import ROOT, SERVED_LABELS
 from PIL import Image
 from saved_model_loader import SavedModel
 
-from keras_googlenet import serving, serving_errors
+from keras_googlenet import serving_client
 from keras_googlenet.errors import UserError
-from keras_googlenet.imagenet import Prediction
+from keras_googlenet.labels import Prediction
 
 ANSWER = {"predictions": [{"classes": ["n02123045 tabby", "star"], "scores": [0.75, 0.25]}]}
 TOLERANCE = 1e-5  # of a probability
@@ -59,7 +59,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(serving, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(serving_client, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def pauses(monkeypatch):
 
 
 def model_of(server, name="net", version=None, timeout=60):
-    return serving.ServedModel(server.address, name, version, timeout)
+    return serving_client.ServedModel(server.address, name, version, timeout)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def model_of(server, name="net", version=None, timeout=60):
     [(None, "net:predict"), ("3", "net/versions/3:predict"), ("a b", "net/labels/a%20b:predict")],
 )
 def test_a_request_is_what_the_server_documents(server, version, path):
-    classify = serving.connect(model_of(server, version=version))
+    classify = serving_client.connect(model_of(server, version=version))
     assert classify(b"\xff\xd8 bytes") == [
         Prediction(None, "n02123045", "tabby", 0.75),
         Prediction(None, "", "star", 0.25),
@@ -95,14 +95,14 @@ def test_a_request_is_what_the_server_documents(server, version, path):
 @pytest.mark.parametrize("trouble", [(503, {"error": "queue full"}), (429, {}), None])
 def test_what_may_pass_is_tried_again(server, trouble):
     server.script = [trouble, trouble, (200, ANSWER)]
-    assert serving.connect(model_of(server))(b"picture")[0].name == "tabby"
+    assert serving_client.connect(model_of(server))(b"picture")[0].name == "tabby"
     assert len(server.requests) == 3
 
 
 def test_pauses_double(server, pauses):
     server.script = [(503, {"error": "the queue is full"})]
     with pytest.raises(UserError, match=r"does not answer \(the queue is full\); check"):
-        serving.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"picture")
     assert pauses == pytest.approx([0.02, 0.04, 0.08])  # urllib3 leaves the first one out
     assert len(server.requests) == 5
 
@@ -110,18 +110,18 @@ def test_pauses_double(server, pauses):
 def test_the_server_may_ask_for_a_pause(server, pauses):
     busy = (429, {"error": "busy"})
     server.script = [(*busy, {"Retry-After": "7"}), (200, ANSWER)]
-    assert serving.connect(model_of(server, timeout=60))(b"picture")[0].name == "tabby"
+    assert serving_client.connect(model_of(server, timeout=60))(b"picture")[0].name == "tabby"
     server.script = [(*busy, {"Retry-After": "70"})]
     with pytest.raises(UserError, match=r"does not answer \(busy\)"):
-        serving.connect(model_of(server, timeout=60))(b"picture")
+        serving_client.connect(model_of(server, timeout=60))(b"picture")
     assert pauses == [7] and len(server.requests) == 3
 
 
 def test_retries_end_with_the_time(server, monkeypatch):
-    monkeypatch.setattr(serving, "FIRST_PAUSE", 1000)
+    monkeypatch.setattr(serving_client, "FIRST_PAUSE", 1000)
     server.script = [(503, {"error": "busy"})]
     with pytest.raises(UserError, match=r"does not answer \(busy\)"):
-        serving.connect(model_of(server, timeout=60))(b"picture")
+        serving_client.connect(model_of(server, timeout=60))(b"picture")
     assert len(server.requests) == 2  # the second one comes without a pause
 
 
@@ -139,7 +139,7 @@ def test_attempts_share_the_time(server, monkeypatch):
     with serving_peers.http_server(answer) as server.address:
         begun = time.monotonic()
         with pytest.raises(UserError, match="gave no answer in 2 s"):
-            serving.connect(model_of(server, timeout=2))(b"picture")
+            serving_client.connect(model_of(server, timeout=2))(b"picture")
         took = time.monotonic() - begun
         server.go_on.set()
     assert len(slept) == 2 and took < 3  # 1.2 s and 2 s if each had all of it
@@ -148,7 +148,7 @@ def test_attempts_share_the_time(server, monkeypatch):
 def test_a_server_that_does_not_answer(server):
     server.go_on.clear()
     with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
-        serving.connect(model_of(server, timeout=0.3))(b"picture")
+        serving_client.connect(model_of(server, timeout=0.3))(b"picture")
     assert len(server.requests) <= 1
 
 
@@ -156,7 +156,7 @@ def test_nobody_listens():
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as gone:
         address = f"http://127.0.0.1:{gone.server_address[1]}"
     with pytest.raises(UserError, match=r"does not answer \(Connection refused\)"):
-        serving.connect(serving.ServedModel(address, "net", None, 60))(b"picture")
+        serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"picture")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_nobody_listens():
             400,
             "assertion failed: [the header declares] [70000000] [pixels]\n\t "
             "[[{{function_node map_while_body_2}}{{node map/while/Assert/Assert}}]]",
-            serving_errors.PictureRefused,
+            serving_client.PictureRefused,
             "refuses: the header declares 70000000 pixels.",
         ),
         (400, 'Serving signature name: "classify" not found', UserError, "check the model's name"),
@@ -178,7 +178,7 @@ def test_nobody_listens():
 def test_the_servers_own_words(server, status, message, kind, said):
     server.script = [(status, {"error": message})]
     with pytest.raises(UserError) as caught:
-        serving.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"picture")
     assert type(caught.value) is kind
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert len(server.requests) == 1
@@ -205,14 +205,14 @@ def foreign(classes, scores):
 def test_another_kind_of_server(server, document):
     server.script = [(200, document)]
     with pytest.raises(UserError, match="not as TensorFlow Serving .*; check the address"):
-        serving.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"picture")
 
 
 @pytest.mark.parametrize("document", [b"<html>", {"error": {"code": 403}}, {"error": None}, []])
 def test_an_error_without_a_message(server, document):
     server.script = [(403, document)]
     with pytest.raises(UserError, match="refuses: HTTP status 403 Forbidden"):
-        serving.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"picture")
 
 
 def test_an_error_that_is_cut_short(server, monkeypatch):
@@ -225,7 +225,7 @@ def test_an_error_that_is_cut_short(server, monkeypatch):
     )
     server.script = [(400, {"error": "bad"})]
     with pytest.raises(UserError, match=r"not answer \(IncompleteRead.*\); check"):
-        serving.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"picture")
 
 
 def grpc_answer():
@@ -251,7 +251,7 @@ def test_a_request_by_grpc_is_what_the_proto_says(version, number, label):
         return grpc_answer()
 
     with serving_peers.grpc_server(predict) as address:
-        classify = serving.connect(serving.ServedModel(address, "net", version, 60))
+        classify = serving_client.connect(serving_client.ServedModel(address, "net", version, 60))
         assert [found.name for found in classify(b"\xff\xd8 bytes")] == ["tabby", "star"]
     ((request),) = asked
     spec = request.model_spec
@@ -270,7 +270,7 @@ def test_a_request_by_grpc_is_what_the_proto_says(version, number, label):
         (
             "INVALID_ARGUMENT",
             "bad header",
-            serving_errors.PictureRefused,
+            serving_client.PictureRefused,
             "refuses: bad header.",
             1,
         ),
@@ -294,7 +294,7 @@ def test_what_grpc_answers(code, message, kind, said, attempts):
         return grpc_answer()
 
     with serving_peers.grpc_server(predict) as address:
-        classify = serving.connect(serving.ServedModel(address, "net", None, 60))
+        classify = serving_client.connect(serving_client.ServedModel(address, "net", None, 60))
         if kind is None:
             assert len(classify(b"x" * 1_000_000)) == 2  # gRPC alone repeats up to 256 KiB
         else:
@@ -308,7 +308,7 @@ def test_what_grpc_answers(code, message, kind, said, attempts):
 def test_grpc_makes_five_attempts_with_growing_pauses(monkeypatch):
     import grpc
 
-    monkeypatch.setattr(serving, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(serving_client, "FIRST_PAUSE", 0.05)
     calls = []
 
     def predict(request, context):
@@ -317,7 +317,7 @@ def test_grpc_makes_five_attempts_with_growing_pauses(monkeypatch):
 
     with serving_peers.grpc_server(predict) as address:
         with pytest.raises(UserError, match=r"does not answer \(the queue is full\); check"):
-            serving.connect(serving.ServedModel(address, "net", None, 60))(b"picture")
+            serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"picture")
     pauses = np.diff(calls)
     assert len(pauses) == 4
     assert (pauses > 0.75 * 0.05 * 2 ** np.arange(4)).all()  # gRPC varies them by a fifth
@@ -328,18 +328,20 @@ def test_grpc_gives_up_in_time_and_where_nobody_is():
     go_on = threading.Event()
     with serving_peers.grpc_server(lambda *_: go_on.wait() and grpc_answer()) as address:
         with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
-            serving.connect(serving.ServedModel(address, "net", None, 0.3))(b"picture")
+            serving_client.connect(serving_client.ServedModel(address, "net", None, 0.3))(
+                b"picture"
+            )
         go_on.set()
     with pytest.raises(UserError, match=r"does not answer \(Connection refused\); check"):
-        serving.connect(serving.ServedModel(address, "net", None, 60))(b"picture")
+        serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"picture")
 
 
 @GRPC
 def test_grpc_does_not_send_a_picture_that_is_too_large_again():
     small = [("grpc.max_receive_message_length", 100)]
     with serving_peers.grpc_server(lambda *_: grpc_answer(), small) as address:
-        classify = serving.connect(serving.ServedModel(address, "net", None, 60))
-        with pytest.raises(serving_errors.PictureRefused, match="refuses: .*larger than max"):
+        classify = serving_client.connect(serving_client.ServedModel(address, "net", None, 60))
+        with pytest.raises(serving_client.PictureRefused, match="refuses: .*larger than max"):
             classify(b"x" * 1000)
 
 
@@ -394,13 +396,15 @@ def test_the_answer_is_the_keras_networks(
 )
 def test_an_address_of_no_kind(address):
     with pytest.raises(UserError, match="no address of a server; give http://host:8501 or grpc"):
-        serving.connect(serving.ServedModel(address, "googlenet", None, 5))
+        serving_client.connect(serving_client.ServedModel(address, "googlenet", None, 5))
 
 
 def test_grpc_without_its_packages(monkeypatch):
     monkeypatch.setitem(sys.modules, "grpc", None)
     with pytest.raises(UserError, match="install -r requirements-serving.txt"):
-        serving.connect(serving.ServedModel("grpc://localhost:1", "googlenet", None, 5))
+        serving_client.connect(
+            serving_client.ServedModel("grpc://localhost:1", "googlenet", None, 5)
+        )
 
 
 def test_predict_stops_where_the_next_picture_would_fail_too(server, run_script, image_folder):

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import serving_peers
 
-from keras_googlenet import serving
+from keras_googlenet import serving_client
 
 GRPC = pytest.mark.peers("grpc", "tensorflow_serving")
 REST_AND_GRPC = ["http", pytest.param("grpc", marks=GRPC)]
@@ -20,7 +20,7 @@ FOREIGN = "answers, but not as TensorFlow Serving with a network of this project
 
 @pytest.fixture(autouse=True)
 def short_pauses_and_no_proxies(monkeypatch):
-    monkeypatch.setattr(serving, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(serving_client, "FIRST_PAUSE", 0.01)
     for name in ("http", "https", "all", "grpc", "no", "no_grpc"):
         for variable in (f"{name}_proxy", f"{name}_PROXY".upper()):
             monkeypatch.delenv(variable, raising=False)
@@ -192,7 +192,7 @@ def test_an_answer_without_an_end_is_not_read_to_the_end(ask):
 
     with serving_peers.socket_server(talk) as host:
         assert FOREIGN in ask(f"http://{host}")
-    assert sum(sent) < 20 * serving.LONGEST_ANSWER
+    assert sum(sent) < 20 * serving_client.LONGEST_ANSWER
 
 
 @pytest.mark.parametrize("scheme", ["https", *REST_AND_GRPC])

@@ -10,42 +10,39 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_googlenet"
-FREE = {"errors", "atomic"}  # about files and mistakes, not about networks: anyone may use them
+# About files, pages and mistakes, not about networks: anyone may use them.
+FREE = {"errors", "atomic", "html", "progress_bar", "run_files"}
+NETWORK = {"googlenet", "imagenet", "labels", "normal_form"}
 MAY_IMPORT = {
     "__init__": set(),
-    "atomic": set(),
-    "errors": set(),
-    "cli": set(),
+    **dict.fromkeys(FREE, set()),
+    "cli": {"__init__", "commands"},
+    "commands": {"commands", "cli", "models", "data", "training", "evaluation", "explaining"}
+    | {"features", "exporting", "weights", "serving_client", *NETWORK},
     "layers": set(),
-    "imagenet": set(),
-    "data.kinds": set(),
-    "data.headers": {"data.kinds"},
-    "data.preprocessing": {"data.headers"},
+    "labels": set(),
     "googlenet": {"layers"},
+    "imagenet": {"googlenet", "labels"},
     "flattening": set(),
     "parts": {"flattening", "googlenet"},
     "normal_form": {"parts", "flattening", "googlenet", "imagenet"},
-    "models": {"normal_form", "googlenet", "imagenet", "weights"},
+    "models": {*NETWORK, "weights"},
     "weight_files": {"weight_files"},  # without Keras: they run in a process that starts quickly
-    "weights": {"weights", "weight_files", "googlenet", "imagenet"},
-    "data": {"data", "imagenet"},
-    "training": {"training", "data", "googlenet", "imagenet", "weights.saved"},
-    "evaluation": {"evaluation", "data", "normal_form", "googlenet", "imagenet"},
-    # layers: the constants of local response normalisation, which the optimised graph repeats
-    "exporting": {
-        "exporting",
-        "data.preprocessing",
-        "normal_form",
-        "googlenet",
-        "imagenet",
-        "layers",
-    },
-    "serving": {"serving_errors", "imagenet"},
-    "serving_errors": set(),
-    "explaining": {"explaining", "data.preprocessing", "normal_form", "googlenet", "imagenet"},
+    "weights": {"weights", "weight_files", "googlenet", "imagenet", "labels"},
+    "data": {"data", "labels"},
+    "data.file_kinds": set(),
+    "data.headers": {"data.file_kinds"},
+    "data.preprocessing": {"data.headers"},
+    "training": {"training", "data", "googlenet", "imagenet", "labels", "weights.saved_weights"},
+    "evaluation": {"evaluation", "data", *NETWORK},
+    # layers: the constants of local response normalization, which integers compute otherwise
+    "exporting": {"exporting", "data.preprocessing", "layers", *NETWORK},
+    "explaining": {"explaining", "data.preprocessing", *NETWORK},
+    "features": {"features", "data.preprocessing", *NETWORK},
+    "serving_client": {"labels"},
 }
 INSIDE_A_FUNCTION = {("googlenet", "weights")}  # the one exception: for loading weights only
-KERAS_ONLY = {"googlenet", "layers", "imagenet", "flattening", "parts", "normal_form"}
+KERAS_ONLY = {"googlenet", "layers", "imagenet", "labels", "flattening", "parts", "normal_form"}
 
 
 def modules():

@@ -8,7 +8,7 @@ from conftest import dtype_policy, small_run
 from training_process import small_network
 
 from keras_googlenet import models
-from keras_googlenet.training import network, trainer
+from keras_googlenet.training import train_steps, trainer
 from keras_googlenet.training.loop import Run
 from keras_googlenet.training.recipe import Recipe
 
@@ -53,7 +53,7 @@ def test_a_lost_worker_is_retried_and_a_mistake_is_not(
     def fail(self):
         raise error
 
-    monkeypatch.setattr(network, "build_network", small_network)
+    monkeypatch.setattr(train_steps, "build_network", small_network)
     monkeypatch.setattr(Run, "run_epochs", fail)
     outcome = run_script("train.py", *small_run(image_folder, tmp_path / "run"))
     assert outcome.status == status

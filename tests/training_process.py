@@ -40,7 +40,7 @@ def train(flags, network="thin", moment=None, devices=1):
     if moment:
         _send_signal_at(*moment)
     if network == "small":
-        from keras_googlenet.training import network as networks
+        from keras_googlenet.training import train_steps as networks
 
         networks.build_network = small_network
     elif network == "thin":
@@ -94,7 +94,7 @@ def small_network(recipe, classes, weights, say):
     import keras
 
     from keras_googlenet.layers import BatchNormalization
-    from keras_googlenet.training.network import synchronize_batch_norm
+    from keras_googlenet.training.train_steps import synchronize_batch_norm
 
     image = x = keras.Input((recipe.image_size, recipe.image_size, 3), name="image")
     x = keras.layers.Conv2D(8, 5, strides=4, name="conv")(x)

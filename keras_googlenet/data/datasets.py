@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data import folders, prepared, records
+from keras_googlenet.data import folders, tfds_datasets, tfds_records
 from keras_googlenet.data.contents import MOST_NAMES, Contents, Half, LeftOut
-from keras_googlenet.data.photographs import orientation_of
-from keras_googlenet.data.tfds_folders import is_prepared, made_by_tfds
+from keras_googlenet.data.image_files import orientation_of
+from keras_googlenet.data.listing import is_prepared, made_by_tfds
 
 SAMPLED = 200  # images of a folder that are looked at for their EXIF orientation
 
@@ -115,11 +115,11 @@ def open_dataset(
     folder = Path(folders.resolved(name))
     if folder.is_absolute() and not is_prepared(folder) and not made_by_tfds(folder):
         return _open_folder(folder, validation_split, seed)
-    builder = prepared.open_builder(name, data_dir)
-    training, validation = prepared.choose_splits(builder, validation_split)
+    builder = tfds_datasets.open_builder(name, data_dir)
+    training, validation = tfds_datasets.choose_splits(builder, validation_split)
     train = _prepared_split(builder, training) if training else None
     held = _prepared_split(builder, validation)
-    labels, left_out = prepared.class_names(builder), LeftOut(name)
+    labels, left_out = tfds_datasets.class_names(builder), LeftOut(name)
     names = labels if len(labels) <= MOST_NAMES else []
     halves = [s and Half(s.source, s.size, len(labels), names) for s in (train, held)]
     for split, info in builder.info.splits.items():
@@ -133,8 +133,8 @@ def open_dataset(
 def _prepared_split(builder, split: str) -> Split:
     size = builder.info.splits[split].num_examples
     source = f"{builder.info.full_name} {split}"
-    opener = records.record_opener(builder)
-    fetch = records.record_fetcher(builder, split)
+    opener = tfds_records.record_opener(builder)
+    fetch = tfds_records.record_fetcher(builder, split)
     return Split(size, fetch, lambda _, record: opener(record), source)
 
 

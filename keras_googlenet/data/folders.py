@@ -1,27 +1,138 @@
 """Images in folders: which are splits, which classes, and what is held out."""
 
+import hashlib
+import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_googlenet.data.class_folders import check_class_folders
 from keras_googlenet.data.contents import MOST_NAMES, Half, LeftOut, printable
-from keras_googlenet.data.held_out import Images, split_by_hash
-from keras_googlenet.data.kinds import SUFFIXES, convert_command
-from keras_googlenet.data.listing import Folder, scan
+from keras_googlenet.data.file_kinds import SUFFIXES, convert_command
+from keras_googlenet.data.listing import Folder, made_by_tfds, scan
 from keras_googlenet.data.split_folders import (
     check_readable,
     find_split_folders,
+    listed,
+    loose,
+    names_images_or_masks,
+    names_no_class,
     only_folders,
     without_classes,
 )
-from keras_googlenet.data.split_names import names_images_or_masks, names_no_class
-from keras_googlenet.data.tfds_folders import made_by_tfds
 from keras_googlenet.errors import UserError
-from keras_googlenet.imagenet import one_line
+from keras_googlenet.labels import one_line
+
+Images = dict[str, list[str]]  # class name -> files
+
+
+def split_by_hash(images: Images, share: float, seed: int) -> tuple[Images, Images]:
+    """Holds out the images whose hash is low: about `share` of each class, one at least, not all.
+
+    Args:
+        images: Files of each class, two at least.
+        share: In (0, 1).
+        seed: Decides which, together with the class and the name of the file, without its folders.
+
+    Returns:
+        What is left, and what is held out, both by class.
+
+    Raises:
+        UserError: If a class has one image.
+    """
+    left, held_out = {}, {}
+    for name, files in images.items():
+        if len(files) < 2:
+            raise UserError(f"the class {name} has one image; give it two or more to split.")
+        places = [place(seed, name, file) for file in files]
+        limit = min(max(share, math.nextafter(min(places), 1)), max(places))
+        held_out[name] = [file for file, at in zip(files, places, strict=True) if at < limit]
+        left[name] = [file for file, at in zip(files, places, strict=True) if at >= limit]
+    return left, held_out
+
+
+def place(seed: int, class_name: str, file: str) -> float:
+    """Maps an image to a number in [0, 1), which depends on nothing but the arguments.
+
+    Args:
+        seed: Any integer.
+        class_name: Its class.
+        file: Its path, of which the name counts.
+    """
+    digest = hashlib.blake2b(f"{seed}/{class_name}/".encode() + file_name(file), digest_size=8)
+    return (int.from_bytes(digest.digest(), "big") >> 11) / 2**53
+
+
+def file_name(file: str) -> bytes:
+    """Returns the name of a file, the same whichever form of Unicode its file system has."""
+    name = os.path.basename(file)
+    return os.fsencode(unicodedata.normalize("NFC", name))
+
+
+COPIES = "class folder{s} that look like a copy (taken)"
+_COPY = re.compile(r" - copy\b|^copy of |\(.*conflicted copy", re.IGNORECASE)
+
+
+def check_class_folders(folder: Folder, left_out: LeftOut):
+    """Looks at all class folders of one split.
+
+    Args:
+        folder: Holds them.
+        left_out: Is told which look like copies.
+
+    Raises:
+        UserError: If images seem to lie there twice, or the folders inside seem to be the classes.
+    """
+    classes = folder.with_images()
+    _refuse_doubles(classes)
+    _refuse_same_folders(classes)
+    for each in classes:
+        if _COPY.search(each.name()):
+            left_out.add(COPIES, each.path)
+
+
+def _refuse_doubles(classes: list[Folder]):
+    """Refuses `cat/ dog/ animals/cat/ animals/dog/`."""
+    names = {loose(each.name()) for each in classes}
+    for outer in classes:
+        own = loose(outer.name())
+        for around in outer.all_folders():
+            inside = around.with_images()
+            found = [each.name() for each in inside if loose(each.name()) in names - {own}]
+            if around.images or len(inside) > 1:  # else `cat/cat/`, as archives unpack
+                found += [each.name() for each in inside if loose(each.name()) == own]
+            if found and len(classes) > 1:
+                raise UserError(
+                    f"{outer.path} holds folders named as those beside it ({listed(found)}), so "
+                    "the images seem to lie there twice; remove one copy, or give --dataset "
+                    f"{around.path}."
+                )
+
+
+def _refuse_same_folders(classes: list[Folder]):
+    """Refuses `color/rose/ color/tulip/ gray/rose/ gray/tulip/`: which of both are the classes?"""
+    holders = {}  # loose name of an inner folder -> the folders that hold one
+    for number, each in enumerate(classes):
+        each = only_folders(each)
+        inside = {loose(inner.name()): inner.name() for inner in each.with_images()}
+        if each.images or len(inside) < 2:
+            continue
+        common = Counter(other for name in inside for other in holders.get(name, ()))
+        for other, count in common.items():
+            if count > 1:
+                names = [inside[name] for name in inside if other in holders.get(name, ())]
+                one, two = classes[other], classes[number]
+                raise UserError(
+                    f"{one.name()}/ and {two.name()}/ in {os.path.dirname(one.path)} hold the same "
+                    f"folders ({listed(names)}): if those are the classes, give one of the two as "
+                    f"--dataset; if {one.name()} and {two.name()} are, move the images right into "
+                    "them."
+                )
+        for name in inside:
+            holders.setdefault(name, []).append(number)
 
 
 class Found(NamedTuple):

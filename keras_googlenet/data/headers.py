@@ -7,7 +7,7 @@ colours without an error; both are refused here.
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.kinds import LARGEST_IMAGE, LONGEST_IMAGE
+from keras_googlenet.data.file_kinds import LARGEST_IMAGE, LONGEST_IMAGE
 
 LEAST_BLOCK = 64  # bytes that a GIF's blocks of data have on average; encoders fill 255
 SPARE_BLOCKS = 4096  # which may be smaller

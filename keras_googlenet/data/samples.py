@@ -6,12 +6,12 @@ import numpy as np
 
 from keras_googlenet.data import datasets, preprocessing
 from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.corrupt_images import NAMED
+from keras_googlenet.data.file_kinds import FIRST_BYTES
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
-from keras_googlenet.data.kinds import FIRST_BYTES
 from keras_googlenet.data.listing import scan
-from keras_googlenet.data.unreadable import NAMED
 from keras_googlenet.errors import UserError
-from keras_googlenet.imagenet import split_label
+from keras_googlenet.labels import split_label
 
 
 class Sample(NamedTuple):

@@ -27,7 +27,7 @@ from tensorflow_datasets.core.download import extractor, util
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.utils.version import DatasetVariantBlockedError
 
-from keras_googlenet.data.tfds_folders import is_prepared
+from keras_googlenet.data.listing import is_prepared
 from keras_googlenet.errors import UserError
 
 _NAMES_SHOWN = 10

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.explaining.network import choose_classes, explained
+from keras_googlenet.explaining.cam import choose_classes, explained
 from keras_googlenet.googlenet import BRANCHES, TABLE_1
 
 BranchMaps = dict[str, np.ndarray]

@@ -1,8 +1,127 @@
 """The report on one photograph: every figure there is, with how to read it."""
 
-from keras_googlenet.explaining import figures, page, pictures
-from keras_googlenet.explaining.network import LAST_MODULE
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from keras_googlenet.explaining import figures
+from keras_googlenet.explaining.cam import LAST_MODULE
 from keras_googlenet.imagenet import decode_predictions
+
+_THUMBNAIL = 220  # pixels
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; background: #fff; }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+table { border-collapse: collapse; }
+th, td { padding: .15rem .8rem .15rem 0; text-align: left; font-variant-numeric: tabular-nums; }
+th { border-bottom: 1px solid #999; }
+td.bar { width: 16rem; }
+td.bar div { height: .8rem; background: #0072b2; }
+img { max-width: 100%; }
+.top { display: flex; flex-wrap: wrap; gap: 2rem; align-items: center; }
+.top img { width: 224px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr));
+            gap: 1rem; }
+figure { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
+figure img { width: 100%; aspect-ratio: 1; object-fit: cover; background: #f2f2f2; }
+.file { color: #555; }
+p { max-width: 46rem; }
+"""
+
+
+class Section(NamedTuple):
+    """A figure of a page: its heading, how to read it, and its picture as a `data:` address."""
+
+    heading: str
+    text: str
+    picture: str
+
+
+class Entry(NamedTuple):
+    """A photograph in an index.
+
+    Attributes:
+        link: File that explains it, beside the index.
+        name: File of the photograph.
+        picture: Its `thumbnail`.
+        best: Its best class with the score.
+    """
+
+    link: str
+    name: str
+    picture: str
+    best: str
+
+
+def render_page(title: str, square: np.ndarray, top: Sequence, sections: Sequence[Section]) -> str:
+    """Writes the page of one photograph.
+
+    Args:
+        title: What is explained.
+        square: `(s, s, 3)` uint8 RGB, what the network saw.
+        top: Its best `Prediction`s.
+        sections: The figures.
+
+    Returns:
+        HTML.
+    """
+    rows = "".join(
+        f"<tr><td>{escape(row.name)}</td><td>{row.score:.1%}</td>"
+        f'<td class="bar"><div style="width:{row.score:.1%}"></div></td></tr>'
+        for row in top
+    )
+    best = f"<table><tr><th>class</th><th>score</th><th></th></tr>{rows}</table>"
+    seen = f'<img src="{thumbnail(square)}" alt="what the network saw">'
+    body = [f'<div class="top">{seen}{best}</div>']
+    for section in sections:
+        body.append(f"<h2>{escape(section.heading)}</h2>\n<p>{escape(section.text)}</p>")
+        body.append(f'<img src="{section.picture}" alt="{escape(section.heading)}">')
+    return _page(title, "\n".join(body))
+
+
+def render_index(title: str, entries: Sequence[Entry]) -> str:
+    """Writes the page that leads to those of many photographs.
+
+    Args:
+        title: What is explained.
+        entries: The photographs.
+
+    Returns:
+        HTML.
+    """
+    cells = [
+        f'<figure><a href="{quote(entry.link)}"><img src="{entry.picture}" '
+        f'alt="{escape(entry.name)}"></a><figcaption>{escape(entry.best)}<br>'
+        f'<span class="file">{escape(entry.name)}</span></figcaption></figure>'
+        for entry in entries
+    ]
+    return _page(title, f'<div class="pictures">{"".join(cells)}</div>')
+
+
+def thumbnail(square: np.ndarray) -> str:
+    """Returns a small JPEG of a picture, `(s, s, 3)` uint8, as a `data:` address."""
+    file = io.BytesIO()
+    Image.fromarray(square).resize((_THUMBNAIL, _THUMBNAIL), Image.LANCZOS).save(
+        file, "JPEG", quality=85
+    )
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
 
 _SIDE_BY_SIDE = 3  # classes that are explained
 
@@ -30,7 +149,7 @@ _METHODS = (
 )
 
 
-def render(subject: pictures.Subject, photograph: pictures.Photograph, index: int) -> str:
+def render(subject: figures.Subject, photograph: figures.Photograph, index: int) -> str:
     """Draws all figures of a photograph and lays them out as one page.
 
     Args:
@@ -50,21 +169,19 @@ def render(subject: pictures.Subject, photograph: pictures.Photograph, index: in
         (
             "Where the evidence lies",
             _CLASSES,
-            pictures.draw_classes(subject, photograph, beside, layer, "gradcam", "main"),
+            figures.draw_classes(subject, photograph, beside, layer, "gradcam", "main"),
         ),
         (
             "Branch by branch",
             _BRANCHES,
-            pictures.draw_branches(subject, photograph, index, "main"),
+            figures.draw_branches(subject, photograph, index, "main"),
         ),
     ]
     if len(photograph.scores) > 1:
-        heads = pictures.draw_heads(subject, photograph, index, "gradcam")
+        heads = figures.draw_heads(subject, photograph, index, "gradcam")
         drawn.append(("Head by head", _HEADS, heads))
-    methods = pictures.draw_methods(subject, photograph, index, layer, "main")
+    methods = figures.draw_methods(subject, photograph, index, layer, "main")
     drawn.append(("Method by method", _METHODS, methods))
-    sections = [
-        page.Section(heading, text, figures.as_data(figure)) for heading, text, figure in drawn
-    ]
+    sections = [Section(heading, text, figures.as_data(figure)) for heading, text, figure in drawn]
     title = f"{photograph.file}: {subject.name(index)}"
-    return page.render_page(title, photograph.square, top, sections)
+    return render_page(title, photograph.square, top, sections)

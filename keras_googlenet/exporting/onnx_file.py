@@ -8,8 +8,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
-from keras_googlenet.exporting.labelled import labels_of, replacing_with_labels
-from keras_googlenet.exporting.optional import converting, optional
+from keras_googlenet.exporting.formats import converting, labels_of, optional, replacing_with_labels
 from keras_googlenet.exporting.serving_network import answering_network, exported_network
 
 OPSET = 17  # of ONNX 1.12, 2022: no operator here needs a later one

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_googlenet.data.order import Worker
+from keras_googlenet.data.pipeline import Worker
 from keras_googlenet.errors import UserError
 from keras_googlenet.training.recipe import Recipe
 

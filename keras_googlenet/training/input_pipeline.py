@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data import order, pipeline
+from keras_googlenet.data import pipeline
+from keras_googlenet.data.corrupt_images import PastUnreadable, Unreadable, decode
 from keras_googlenet.data.datasets import ImageDataset
-from keras_googlenet.data.unreadable import PastUnreadable, Unreadable, decode
 from keras_googlenet.errors import UserError
 from keras_googlenet.training.distribution import distribute, this_worker
 from keras_googlenet.training.recipe import Recipe
@@ -75,7 +75,7 @@ class InputPipeline:
         if self.recipe.class_weights == "none":
             return None
         train, counts = self.dataset.train, np.zeros(self.classes)
-        labels = [train.labels] if train.labels is not None else order.read_labels(train)
+        labels = [train.labels] if train.labels is not None else pipeline.read_labels(train)
         for some in labels:
             counts += np.bincount(some, minlength=self.classes)
         examples, present = counts.sum(), np.count_nonzero(counts)
@@ -112,7 +112,7 @@ class InputPipeline:
             return distribute(self.strategy, batches)
 
         view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation)
-        order_of_run = order.Order(split.size, self.batch_size, recipe.seed)
+        order_of_run = pipeline.Order(split.size, self.batch_size, recipe.seed)
 
         def views(step):
             here = order_of_run.of_step(step)[self.worker.index :: self.worker.count]

@@ -12,11 +12,11 @@ import tensorflow as tf
 from keras_googlenet.data.datasets import ImageDataset
 from keras_googlenet.errors import WriteError
 from keras_googlenet.googlenet import HEADS
-from keras_googlenet.training import checkpoints, distribution, network, rundir
+from keras_googlenet.run_files import CHECKPOINTS, LOGS
+from keras_googlenet.training import checkpoints, distribution, rundir, train_steps
 from keras_googlenet.training.input_pipeline import InputPipeline
-from keras_googlenet.training.monitor import LossMonitor, no_number
+from keras_googlenet.training.monitor import LossMonitor, Progress, TensorBoard, no_number
 from keras_googlenet.training.optimizers import averaged, make_optimizer
-from keras_googlenet.training.progress import Progress, TensorBoard
 from keras_googlenet.training.recipe import Recipe
 from keras_googlenet.training.signals import Signals
 
@@ -45,7 +45,7 @@ class Run:
     Attributes:
         epoch: Epochs done.
         step: Steps of the next one that are done.
-        sums: What `network.head_sums` says of these steps together, `(heads, 4)` float64.
+        sums: What `train_steps.head_sums` says of these steps together, `(heads, 4)` float64.
         history: A row for each epoch done.
         kept_epoch: Index of the best one so far; `None` if the last is kept.
         kept: Its weights by name.
@@ -67,12 +67,12 @@ class Run:
         self.writes = self.worker.index == 0
         self.input = InputPipeline(recipe, dataset, strategy, lambda text: self.progress.say(text))
         self.progress = Progress(self.input.batch_size, self.input.epochs, shown=self.writes)
-        self.tensorboard = TensorBoard(workdir / rundir.LOGS)
+        self.tensorboard = TensorBoard(workdir / LOGS)
         self.monitor = LossMonitor(len(dataset.labels))
-        self.checkpoints = checkpoints.Checkpoints(workdir / rundir.CHECKPOINTS)
+        self.checkpoints = checkpoints.Checkpoints(workdir / CHECKPOINTS)
         self._build(len(dataset.labels), weights)
         self.epoch, self.step, self.history = 0, 0, []
-        self.sums = np.zeros((len(HEADS), 1 + len(network.QUANTITIES)))
+        self.sums = np.zeros((len(HEADS), 1 + len(train_steps.QUANTITIES)))
         self.kept_epoch, self.kept = None, {}
         self.saved, self.saved_at, self.flushed_at = "the beginning", time.monotonic(), 0.0
         self._restore()
@@ -81,14 +81,14 @@ class Run:
     def _build(self, classes: int, weights: keras.Model | None):
         recipe, say = self.input.used_recipe, self.progress.say
         with self.strategy.scope():
-            self.model = network.build_network(recipe, classes, weights, say)
+            self.model = train_steps.build_network(recipe, classes, weights, say)
             self.optimizer = make_optimizer(recipe, self.input.steps)
             self.optimizer.build(self.model.trainable_variables)
         self.variables = checkpoints.variables_by_name(self.model, self.optimizer)
-        self.train_step = network.make_train_step(
+        self.train_step = train_steps.make_train_step(
             self.model, self.optimizer, recipe, self.strategy, self.input.class_weights()
         )
-        self.test_step = network.make_test_step(self.model, recipe, self.strategy)
+        self.test_step = train_steps.make_test_step(self.model, recipe, self.strategy)
 
     @property
     def global_step(self) -> int:
@@ -182,7 +182,9 @@ class Run:
                 if self.worker.count == 1 or number % READ_STEPS == 0:
                     self._stop_if_asked()
             total = np.sum([step.numpy() for step in sums], axis=0, dtype="float64")
-            validation = {f"val_{key}": value for key, value in network.metrics_of(total).items()}
+            validation = {
+                f"val_{key}": value for key, value in train_steps.metrics_of(total).items()
+            }
             if self.recipe.keep == "best" and self._is_best(validation):
                 self.kept_epoch = self.epoch
                 self.kept = checkpoints.values(checkpoints.weights_by_name(self.model))
@@ -205,7 +207,7 @@ class Run:
         return rank(validation) > rank(self.history[self.kept_epoch])
 
     def _record_epoch(self, validation: dict[str, float]):
-        row = {"epoch": self.epoch} | network.metrics_of(self.sums)
+        row = {"epoch": self.epoch} | train_steps.metrics_of(self.sums)
         row |= {"learning_rate": float(self.optimizer.learning_rate)} | validation
         self.history.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros_like(self.sums)

@@ -13,8 +13,8 @@ from pathlib import Path
 from keras_googlenet.atomic import replacing
 from keras_googlenet.data.folders import resolved
 from keras_googlenet.errors import UserError
+from keras_googlenet.run_files import RECIPE_FILE
 
-RECIPE_FILE = "recipe.json"
 LEARNING_RATE_BATCH = 256  # the batch size that `learning_rate` is given for
 FINE_TUNING_SHARE = 0.1  # of a recipe's learning rate: weights that are good must not move far
 

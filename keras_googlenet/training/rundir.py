@@ -11,22 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_googlenet.atomic import remove_leftovers, replacing
-from keras_googlenet.data import halves
+from keras_googlenet.data import split_record
 from keras_googlenet.data.datasets import ImageDataset, open_dataset
 from keras_googlenet.errors import UserError
-from keras_googlenet.imagenet import read_labels, write_labels
-from keras_googlenet.training.recipe import RECIPE_FILE, Recipe
+from keras_googlenet.labels import read_labels, write_labels
+from keras_googlenet.run_files import (
+    CHECKPOINTS,
+    CONTENTS_FILE,
+    CURVES_FILE,
+    HISTORY_FILE,
+    LABELS_FILE,
+    LOGS,
+    METRICS_FILE,
+    MODEL_FILE,
+    RECIPE_FILE,
+    SPLIT_FILE,
+)
+from keras_googlenet.training.recipe import Recipe
 
-CHECKPOINTS = "checkpoints"
-LOGS = "logs"
-LABELS_FILE = "labels.txt"
-HISTORY_FILE = "history.csv"
-CURVES_FILE = "curves.png"
-MODEL_FILE = "model.keras"
-METRICS_FILE = "metrics.json"
 _FILES = (
     *(RECIPE_FILE, LABELS_FILE, HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE),
-    *(halves.CONTENTS_FILE, halves.HALVES_FILE),
+    *(CONTENTS_FILE, SPLIT_FILE),
 )
 
 
@@ -75,17 +80,17 @@ def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
 
 def _where_its_data_lies(before: Recipe, recipe: Recipe, workdir: Path) -> Recipe:
     """Corrects the recipe of a run whose data set was moved, if all files are the same."""
-    known = halves.read(workdir)
+    known = split_record.read(workdir)
     is_folder = Path(recipe.dataset).is_absolute() and Path(before.dataset).is_absolute()
     if before.dataset == recipe.dataset or not is_folder or known is None:
         return before
     there = dataclasses.replace(before, dataset=recipe.dataset)
     opened = open_dataset(there.dataset, there.data_dir, there.validation_split, there.seed)
-    if not known.same_as(halves.halves_of(opened)):
+    if not known.same_as(split_record.halves_of(opened)):
         return before
     print(f"the data set of {workdir} lies in {recipe.dataset} now", file=sys.stderr)
     there.save(workdir)
-    halves.write(workdir, opened, known)
+    split_record.write(workdir, opened, known)
     return there
 
 
@@ -112,9 +117,9 @@ def _holds_training(workdir: Path) -> bool:
     )
 
 
-def learnt_before(workdir: Path) -> halves.Halves | None:
+def learnt_before(workdir: Path) -> split_record.Halves | None:
     """Returns the halves of the run in a directory; `None` where nothing was trained yet."""
-    return halves.read(workdir) if _holds_training(workdir) else None
+    return split_record.read(workdir) if _holds_training(workdir) else None
 
 
 def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
@@ -193,20 +198,20 @@ def _describe(recipe: Recipe, workdir: Path, dataset: ImageDataset):
     recipe.save(workdir)  # before anything else: it is what tells a run directory
     with replacing(file) as temporary:
         write_labels(temporary, dataset.labels)
-    now, before = halves.halves_of(dataset), halves.read(workdir)
+    now, before = split_record.halves_of(dataset), split_record.read(workdir)
     if not holds_training:
-        twice = halves.shared(dataset, now)
+        twice = split_record.shared(dataset, now)
         if twice:
             print(f"warning: images lie in both halves{twice}", file=sys.stderr)
     elif before is None:
         now = None
         print(f"warning: {workdir} does not say which images it has learnt from", file=sys.stderr)
     else:
-        changed = halves.changes(before, dataset, now)
+        changed = split_record.changes(before, dataset, now)
         if changed:
             print(f"warning: the data set is not what it was: {changed}", file=sys.stderr)
         now = before.followed_by(now)
-    halves.write(workdir, dataset, now)
+    split_record.write(workdir, dataset, now)
 
 
 def write_history(history: list[dict[str, float]], workdir: Path):

@@ -10,15 +10,16 @@ import keras
 import tensorflow as tf
 
 from keras_googlenet.atomic import replacing
-from keras_googlenet.data import datasets, halves
+from keras_googlenet.data import datasets, split_record
 from keras_googlenet.errors import LostWorkerError, UserError
+from keras_googlenet.run_files import CURVES_FILE, MODEL_FILE
 from keras_googlenet.training import checkpoints, distribution, rundir
-from keras_googlenet.training.curves import draw_curves
 from keras_googlenet.training.loop import Run
-from keras_googlenet.training.network import check_network, synchronize_batch_norm
+from keras_googlenet.training.monitor import draw_curves
 from keras_googlenet.training.optimizers import averaged
 from keras_googlenet.training.recipe import Recipe
 from keras_googlenet.training.signals import Signals
+from keras_googlenet.training.train_steps import check_network, synchronize_batch_norm
 
 
 class Options(NamedTuple):
@@ -77,7 +78,7 @@ def train(recipe: Recipe, workdir: Path, began: float, options: Options = DEFAUL
     worker = distribution.this_worker(strategy)
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
-    dataset = halves.without_learnt(open_for(recipe), rundir.learnt_before(workdir))
+    dataset = split_record.without_learnt(open_for(recipe), rundir.learnt_before(workdir))
     if worker.index == 0:
         print(dataset.contents, file=sys.stderr)
     prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
@@ -161,8 +162,8 @@ def _write_results(run: Run, began: float) -> dict:
         if run.kept:
             checkpoints.assign(checkpoints.weights_by_name(model), run.kept)
         if run.writes:
-            draw_curves(run.history, run.workdir / rundir.CURVES_FILE)
-            with replacing(run.workdir / rundir.MODEL_FILE) as file:
+            draw_curves(run.history, run.workdir / CURVES_FILE)
+            with replacing(run.workdir / MODEL_FILE) as file:
                 model.save(file)
             rundir.write_metrics(metrics, run.workdir)
     return metrics

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files.contents import (
+from keras_googlenet.weight_files.arrays import (
     MIB,
     MOST_CPU_SECONDS,
     MOST_UNPACKED,

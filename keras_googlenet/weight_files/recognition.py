@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files import caffe, pytorch, safetensors_file, tensorflow_files
-from keras_googlenet.weight_files.contents import MIB, MOST_PARSED, MOST_UNPACKED, Contents
+from keras_googlenet.weight_files import caffe_files, tensorflow_files, torch_files
+from keras_googlenet.weight_files.arrays import MIB, MOST_PARSED, MOST_UNPACKED, Contents
 
 HEAD = 4096  # bytes that are looked at
 CHECKPOINT = "TensorFlow checkpoint"
@@ -109,12 +109,12 @@ def recognize(path: Path, scratch: Path) -> Format:
 
 
 def _format_by_magic(path: Path, head: bytes) -> Format | None:
-    if head.startswith(pytorch.OLD_FORM):
-        return Format("PyTorch file", functools.partial(pytorch.open_old_form, path))
+    if head.startswith(torch_files.OLD_FORM):
+        return Format("PyTorch file", functools.partial(torch_files.open_old_form, path))
     if head.startswith(b"\x89HDF"):
-        return Format("HDF5 file", functools.partial(caffe.open_hdf5, path))
+        return Format("HDF5 file", functools.partial(caffe_files.open_hdf5, path))
     if head[8:9] == b"{" and b'"' in head:
-        return Format("safetensors file", functools.partial(safetensors_file.open_file, path))
+        return Format("safetensors file", functools.partial(torch_files.open_file, path))
     return None
 
 
@@ -127,7 +127,7 @@ def _format_of_zip(path: Path, scratch: Path) -> Format:
             "torch.save(model.state_dict(), 'weights.pth')."
         )
     if "data.pkl" in last:
-        return Format("PyTorch file", functools.partial(pytorch.open_zip, archive))
+        return Format("PyTorch file", functools.partial(torch_files.open_zip, archive))
     if all(name.endswith(".npy") for name in last):
         raise UserError(f"it is an archive of NumPy (.npz); {EXPECTED}.")
     if "model.weights.h5" in last:
@@ -194,7 +194,7 @@ def _format_of_message(path: Path, head: bytes) -> Format:
         opened = functools.partial(tensorflow_files.open_graph, content)
         return Format("frozen TensorFlow graph", opened, needs_tensorflow=True)
     try:
-        net = caffe.parse(content)
+        net = caffe_files.parse(content)
     except Exception as error:  # protobuf's own
         if CAFFE_HEAD.match(head):
             raise UserError(
@@ -203,7 +203,7 @@ def _format_of_message(path: Path, head: bytes) -> Format:
         net = None
     if net is None:
         raise UserError(f"it holds no weights that are known here; {EXPECTED}.")
-    return Format("Caffe model", functools.partial(caffe.open_network, net))
+    return Format("Caffe model", functools.partial(caffe_files.open_network, net))
 
 
 def _refuse_others(head: bytes):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.weight_files.contents import MOST_DIMENSIONS, Array, Contents, check_names
+from keras_googlenet.weight_files.arrays import MOST_DIMENSIONS, Array, Contents, check_names
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a file of 2016
 PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")

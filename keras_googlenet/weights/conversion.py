@@ -13,10 +13,9 @@ from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import AUX_TAPS, GoogLeNet
 from keras_googlenet.googlenet import classifier as classifier_layer
-from keras_googlenet.imagenet import default_labels, labels_path, write_labels
-from keras_googlenet.weights import reading
-from keras_googlenet.weights.classifiers import brief
-from keras_googlenet.weights.matching import Match, match
+from keras_googlenet.labels import default_labels, labels_path, write_labels
+from keras_googlenet.weights import sandbox
+from keras_googlenet.weights.matching import Match, brief, match
 from keras_googlenet.weights.porting import (
     Ported,
     aux_problem,
@@ -26,7 +25,7 @@ from keras_googlenet.weights.porting import (
     set_normalization,
     used_names,
 )
-from keras_googlenet.weights.reading import WeightFile
+from keras_googlenet.weights.sandbox import WeightFile
 from keras_googlenet.weights.tables import Table
 
 ACTIVATION = "relu"  # between the linear layers of a classifier, if nobody says
@@ -105,7 +104,7 @@ def convert_file(
     """Does what `convert` does, and says how it went."""
     path = Path(source).expanduser()
     try:
-        with reading.opened(path) as file:
+        with sandbox.opened(path) as file:
             found = match(file, classifier)
             if variant not in (None, found.table.variant):
                 raise UserError(

@@ -10,10 +10,17 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import AUX_TAPS, VARIANTS
-from keras_googlenet.weight_files.contents import Array
-from keras_googlenet.weights.classifiers import NOTHING, aux_root, is_ignored, is_real, matrix_shape
-from keras_googlenet.weights.matching import Match, nearest
-from keras_googlenet.weights.reading import WeightFile
+from keras_googlenet.weight_files.arrays import Array
+from keras_googlenet.weights.matching import (
+    NOTHING,
+    Match,
+    aux_root,
+    is_ignored,
+    is_real,
+    matrix_shape,
+    nearest,
+)
+from keras_googlenet.weights.sandbox import WeightFile
 from keras_googlenet.weights.tables import Table
 
 LOSSES = re.compile(r"(^|[._])(criterion|loss|metrics?)", re.IGNORECASE)  # of a trainer's module

@@ -1,0 +1,1 @@
+"""The commands: `python train.py` and `googlenet train` run the same code, a module each."""

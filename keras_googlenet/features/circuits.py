@@ -1,0 +1,112 @@
+"""Weights from the channels of one module to those of the next, as Circuits shows them.
+
+Source: Olah et al., "Zoom In: An Introduction to Circuits", Distill 2020; Voss et al.,
+"Visualizing Weights", Distill 2021: expanded weights.
+"""
+
+import keras
+import numpy as np
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.features.units import Units
+from keras_googlenet.normal_form import normal_form
+
+_PASSED = ("ReLU", "BatchNormalization", "MaxPooling2D", "LocalResponseNormalization")
+
+
+def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.ndarray:
+    """Multiplies the kernels that lie between channels of two modules.
+
+    A 3x3 or 5x5 convolution sees the module before it through a 1x1 convolution; the expanded
+    weight is the kernel that the two make together. ReLU, pooling and local response
+    normalisation between them are ignored, so it is what the connection would be if they were
+    linear; batch normalisation's factors are multiplied in.
+
+    Args:
+        model: A GoogLeNet, as `normal_form` takes it.
+        source: Channels of a module's output, of one of its branches, or of the stem.
+        target: Channels of a convolution of the next module, or of its output.
+
+    Returns:
+        `(sources, targets, k, k)`; the middle of a kernel is the same place.
+
+    Raises:
+        UserError: If no channel is named, or `source` does not feed `target` directly.
+    """
+    for units in (source, target):
+        if units.channels is None:
+            raise UserError(f"say which channels of {units.layer}, as in {units.layer}:3.")
+    model = normal_form(model)
+    kernels = []
+    for channel in target.channels:
+        kernel = _kernel_from(model, source.layer, target.layer, channel)
+        kernels.append(np.moveaxis(kernel[..., list(source.channels)], -1, 0))
+    return np.stack(kernels, axis=1)
+
+
+def _kernel_from(model, source: str, target: str, channel: int) -> np.ndarray:
+    """Walks back from a channel to the layer `source`: `(k, k, channels of source)`."""
+    convolution, channel = _convolution(model.get_layer(target), channel, target)
+    kernel = _folded(model, convolution)[..., channel]
+    layer = _before(convolution.input)
+    while not _is(layer, source):
+        if isinstance(layer, keras.layers.Concatenate):
+            return kernel[..., _channels_of(layer, source, target)]
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1):
+            kernel = kernel @ _folded(model, layer)[0, 0].T
+        elif type(layer).__name__ not in _PASSED:
+            raise _not_direct(source, target)
+        layer = _before(layer.input)
+    return kernel
+
+
+def _convolution(layer, channel: int, target: str):
+    """The convolution that makes a channel, and the channel's number there."""
+    if isinstance(layer, keras.layers.Conv2D):
+        return layer, channel
+    if isinstance(layer, keras.layers.Concatenate):
+        for tensor in layer.input:
+            if channel < tensor.shape[-1]:
+                return _convolution(_before(tensor), channel, target)
+            channel -= tensor.shape[-1]
+    if type(layer).__name__ in ("ReLU", "BatchNormalization"):
+        return _convolution(_before(layer.input), channel, target)
+    raise UserError(f"channel {channel} of {target} comes from no convolution but from a pool.")
+
+
+def _folded(model, convolution) -> np.ndarray:
+    """The kernel, with the factor of the batch normalisation that follows: `(k, k, in, out)`."""
+    kernel = np.asarray(convolution.kernel, "float32")
+    name = f"{convolution.name}_bn"
+    if not any(layer.name == name for layer in model.layers):
+        return kernel
+    norm = model.get_layer(name)
+    factor = 1 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    return kernel * factor * (np.asarray(norm.gamma) if norm.scale else 1)
+
+
+def _channels_of(concatenation, source: str, target: str) -> slice:
+    """Where the channels of a branch stand in the module's output."""
+    begin = 0
+    for tensor in concatenation.input:
+        end = begin + tensor.shape[-1]
+        if _is(_before(tensor), source):
+            return slice(begin, end)
+        begin = end
+    raise _not_direct(source, target)
+
+
+def _before(tensor):
+    return tensor._keras_history.operation
+
+
+def _is(layer, name: str) -> bool:
+    """A convolution is what comes out of its ReLU."""
+    return layer.name in (name, f"{name}_relu")
+
+
+def _not_direct(source: str, target: str) -> UserError:
+    return UserError(
+        f"{source} does not feed {target} directly; give the output of the module before it, as "
+        "in --circuit inception_4b_output:3 inception_4c_3x3:17."
+    )
