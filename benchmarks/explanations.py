@@ -103,8 +103,8 @@ def read_examples(count, data_dir, size):
     views, masks, labels = [], [], []
     for example in split.take(count):
         mask = tf.tile(example["mask"], (1, 1, 3))
-        views.append(preprocessing.evaluation_view(example["image"], size).numpy())
-        masks.append(preprocessing.evaluation_view(mask, size).numpy()[..., 0] > 127.5)
+        views.append(preprocessing.evaluation_crop(example["image"], size).numpy())
+        masks.append(preprocessing.evaluation_crop(mask, size).numpy()[..., 0] > 127.5)
         labels.append(int(example["label"]))
     return np.stack(views), np.stack(masks), np.array(labels)
 
@@ -166,7 +166,7 @@ def print_sanity(bench: Bench, methods):
     print(f"\n| method | module | {' | '.join(f'random from {name}' for name in RANDOM_FROM)} |")
     print("|---" * (2 + len(RANDOM_FROM)) + "|")
     first = next(layer.name for layer in bench.network.layers if layer.weights)
-    random = [sanity.randomise(bench.network, lowest or first) for lowest in RANDOM_FROM.values()]
+    random = [sanity.randomize(bench.network, lowest or first) for lowest in RANDOM_FROM.values()]
     for method in methods:
         if method == "scorecam":  # too slow for four more networks
             continue

@@ -1,11 +1,11 @@
-"""Our feature visualisation beside tf-keras-vis' ActivationMaximization, at the same budget.
+"""Our feature visualization beside tf-keras-vis' ActivationMaximization, at the same budget.
 
 python -m benchmarks.features imagenet --output features.png
 python -m benchmarks.features googlenet.keras --layer inception_4c_output --channels 12 13 14
 
-Both optimise the same network, channels, size and number of steps, tf-keras-vis with its defaults.
+Both optimize the same network, channels, size and number of steps, tf-keras-vis with its defaults.
 The activation is what comes out of the ReLU, its mean over all places, of the finished picture and
-of the same after a treatment that neither optimiser knew: reduced to three quarters, saved as JPEG
+of the same after a treatment that neither optimizer knew: reduced to three quarters, saved as JPEG
 and enlarged again. A picture that keeps its activation shows something; one that loses it is noise.
 """
 
@@ -29,7 +29,7 @@ def main():
     add("--layer", default="inception_4c_output", help="whose channels")
     add("--channels", type=int, nargs="+", default=[12, 13, 14], help="their numbers")
     add("--size", type=cli.positive, default=160, help="side of a picture in pixels")
-    add("--steps", type=cli.positive, default=200, help="steps of both optimisers")
+    add("--steps", type=cli.positive, default=200, help="steps of both optimizers")
     add("--output", type=Path, default=Path("features.png"), help="picture to write")
     flags = parser.parse_args()
     cli.start_tensorflow()
@@ -59,7 +59,7 @@ def ours(loaded, network, channel, flags):
     """Draws one channel with this project."""
     from keras_googlenet.features import visualization
 
-    return visualization.visualise(
+    return visualization.visualize(
         loaded.model, flags.layer, [channel], size=flags.size, steps=flags.steps
     )[0, 0]
 

@@ -103,10 +103,10 @@ def write_litert(quantize: str):
 
     def write(folder: Path, model):
         from keras_googlenet import exporting
-        from keras_googlenet.exporting.agreement import Pictures
+        from keras_googlenet.exporting.agreement import SampleImages
 
         images = np.random.default_rng(1).uniform(0, 255, (CALIBRATION, SIZE, SIZE, 3))
-        pictures = Pictures(images.astype("float32"), None, "noise")
+        pictures = SampleImages(images.astype("float32"), None, "noise")
         exporting.export_litert(model, folder / f"{quantize}.tflite", None, quantize, pictures)
 
     return write
@@ -163,7 +163,7 @@ def write_torch_onnx(folder: Path, model):
 
 
 def write_torch_int8(folder: Path, model):
-    """Quantised by ONNX Runtime's tool into the QDQ form, which OpenVINO computes in int8."""
+    """Quantized by ONNX Runtime's tool into the QDQ form, which OpenVINO computes in int8."""
     from onnxruntime import quantization
 
     write_torch_onnx(folder, model)

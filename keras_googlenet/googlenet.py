@@ -66,9 +66,9 @@ class Variant:
         aux_conv: Filters of the 1x1 convolution of an auxiliary classifier.
         aux_fc: Units of its fully connected layer.
         reductions: Whether 1x1 convolutions stand before 3x3, before 5x5 and after the pool.
-        batch_norm: Whether batch normalisation follows each convolution, in place of its bias
-            and of the local response normalisations.
-        gamma: Whether batch normalisation has a scale.
+        batch_norm: Whether batch normalization follows each convolution, in place of its bias
+            and of the local response normalizations.
+        gamma: Whether batch normalization has a scale.
         lrn: Arguments of `LocalResponseNormalization`; unused with `batch_norm`.
         kernel5x5: Side of the kernel in the branch that the paper calls 5x5.
         pool4: Window of the last max pooling.
@@ -266,7 +266,7 @@ def stem(image, spec: Variant):
 
 
 def convolution(x, filters, kernel, name, spec: Variant, strides=1, padding="same"):
-    """Convolution, batch normalisation where the variant has it, and ReLU: three named layers."""
+    """Convolution, batch normalization where the variant has it, and ReLU: three named layers."""
     x = layers.Conv2D(
         filters,
         kernel,
@@ -287,7 +287,7 @@ def max_pool(x, window: int, name: str, strides: int = 2):
 
 
 def local_response(x, name: str, spec: Variant):
-    """Local response normalisation, which batch normalisation replaces."""
+    """Local response normalization, which batch normalization replaces."""
     return x if spec.batch_norm else LocalResponseNormalization(**spec.lrn, name=name)(x)
 
 
@@ -393,7 +393,7 @@ def inference_model(model: keras.Model) -> keras.Model:
 
 
 def variant_of(model: keras.Model) -> str:
-    """Recognises the variant from the layers, so that saving and cloning cannot lose it.
+    """Recognizes the variant from the layers, so that saving and cloning cannot lose it.
 
     Args:
         model: A GoogLeNet, with or without heads.

@@ -48,8 +48,8 @@ def preprocess_input(x, variant: str = "paper"):
     shape = () if _has_no_rank(x.shape) else tuple(x.shape)
     if shape and shape[-1] not in (None, 3):
         raise ValueError(f"`x` must be (..., 3) RGB. Received: x of shape {shape}.")
-    centred = x - subtract
-    return centred if divide == 1.0 else centred / divide
+    centered = x - subtract
+    return centered if divide == 1.0 else centered / divide
 
 
 def _as_floats(x, numbers):

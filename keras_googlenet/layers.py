@@ -7,11 +7,11 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_googlenet")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides each activation by the energy of its neighbouring channels.
+    """Divides each activation by the energy of its neighboring channels.
 
     `y[c] = x[c] / (bias + alpha * sum(x[c - depth_radius : c + depth_radius + 1] ** 2)) ** beta`
 
-    The sum over neighbours is a 1x1 convolution with a fixed banded kernel, so that no backend
+    The sum over neighbors is a 1x1 convolution with a fixed banded kernel, so that no backend
     needs a special kernel for it, and it is computed in float32 whatever the dtype policy.
 
     Args:
@@ -41,8 +41,8 @@ class LocalResponseNormalization(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the banded kernel `(1, 1, channels, channels)`; there is nothing to train."""
         channel = np.arange(input_shape[-1])
-        neighbours = np.abs(channel[:, None] - channel[None, :]) <= self.depth_radius
-        self.band = np.asarray(self.alpha * neighbours, "float32")[None, None]
+        neighbors = np.abs(channel[:, None] - channel[None, :]) <= self.depth_radius
+        self.band = np.asarray(self.alpha * neighbors, "float32")[None, None]
         super().build(input_shape)
 
     def call(self, inputs, training=None):
@@ -54,9 +54,9 @@ class LocalResponseNormalization(keras.layers.Layer):
         return x * _inverse_power(self._energy(x), self.beta)
 
     def _energy(self, x):
-        return self.bias + self._neighbours(ops.square(x))
+        return self.bias + self._neighbors(ops.square(x))
 
-    def _neighbours(self, x):
+    def _neighbors(self, x):
         """Sums over the window, times `alpha`."""
         return ops.conv(x, ops.cast(self.band, x.dtype), data_format="channels_last")
 
@@ -74,7 +74,7 @@ class LocalResponseNormalization(keras.layers.Layer):
                 upstream = arguments[0] if upstream is None else upstream
                 energy = self._energy(x)
                 scaled = upstream * _inverse_power(energy, self.beta)
-                return scaled - 2 * self.beta * x * self._neighbours(scaled * x / energy)
+                return scaled - 2 * self.beta * x * self._neighbors(scaled * x / energy)
 
             return self._normalize(x), gradient
 

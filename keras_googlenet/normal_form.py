@@ -206,7 +206,7 @@ def trunk_pixels(model: keras.Model) -> np.ndarray:
         model: A GoogLeNet in normal form, for images of three channels.
 
     Returns:
-        `(6, 3)` float32, for black, greys, white and two colors.
+        `(6, 3)` float32, for black, grays, white and two colors.
     """
     sides = [side or MINIMUM_SIZE_WITH_AUX for side in model.inputs[0].shape[1:3]]
     images = np.array(np.broadcast_to(_COLORS[:, None, None], (len(_COLORS), *sides, 3)))

@@ -56,7 +56,7 @@ def connect(model: ServedModel) -> Callable[[bytes], list[Prediction]]:
     Returns:
         Maps the bytes of a JPEG, PNG, WebP, BMP or GIF, whose EXIF orientation is ignored, to at
         most five `Prediction`s, the best first, without `index`, which servers do not tell. It
-        raises `PictureRefused` for an image that the server cannot read, and
+        raises `ImageRefused` for an image that the server cannot read, and
         `UserError` where the server, the network or the connection is at fault.
 
     Raises:
@@ -238,7 +238,7 @@ NOT_SERVING = re.compile("CLIENT: Received message larger|deserializing response
 OF_THE_MODEL = re.compile("Servable|version label|signature (name|key)|match signature")
 
 
-class PictureRefused(UserError):
+class ImageRefused(UserError):
     """The server works, but not on this image."""
 
 
@@ -318,7 +318,7 @@ def _refusal(address: str, code: str | None, message: str) -> UserError:
     refusal = f"{_without_password(address)} refuses: {_sentence(message)}"
     if code == "NOT_FOUND" or OF_THE_MODEL.search(message):
         return UserError(f"{refusal}; check the model's name and version.")
-    return PictureRefused(f"{refusal}.") if code == "INVALID_ARGUMENT" else UserError(f"{refusal}.")
+    return ImageRefused(f"{refusal}.") if code == "INVALID_ARGUMENT" else UserError(f"{refusal}.")
 
 
 def _away(address: str, reason: str) -> UserError:

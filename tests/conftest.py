@@ -30,7 +30,7 @@ SERVED_LABELS = ["n02123045 tabby", "ring", "star", "cross"]
 # Files whose tests share a costly fixture: one process runs them, as it does those of any file.
 GROUPS = {
     "finished_run": ("test_report.py", "test_scripts.py"),
-    "serving_folder": ("test_loader.py", "test_serving.py", "test_serving_robustness.py"),
+    "serving_folder": ("test_loader.py", "test_serving_client.py", "test_serving_robustness.py"),
 }
 # The tests of these share nothing. They come last, one by one, so that both workers end together.
 LOOSE = {"test_loop.py"}
@@ -123,7 +123,7 @@ def run_script():
 
 @pytest.fixture(scope="session")
 def photographs():
-    """Four pictures of 96 pixels with edges, colours and textures, float32 RGB in [0, 255]."""
+    """Four pictures of 96 pixels with edges, colors and textures, float32 RGB in [0, 255]."""
     from keras_googlenet.data import shapes
 
     drawn = [shapes.draw(name, np.random.default_rng(7))[0] for name in shapes.CLASSES[:4]]

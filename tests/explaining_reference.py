@@ -75,10 +75,10 @@ def scorecam(model, inputs, class_index, layer, corners_stretched):
 
 
 def stretch(coarse, size):
-    """Linear interpolation between the centres of the cells, constant beyond the outer ones."""
+    """Linear interpolation between the centers of the cells, constant beyond the outer ones."""
     cells = len(coarse)
-    centres = (np.arange(cells) + 0.5) * size / cells
-    return _interpolate(coarse, centres, np.arange(size) + 0.5)
+    centers = (np.arange(cells) + 0.5) * size / cells
+    return _interpolate(coarse, centers, np.arange(size) + 0.5)
 
 
 def stretch_corners(coarse, size):
@@ -86,6 +86,6 @@ def stretch_corners(coarse, size):
     return _interpolate(coarse, np.linspace(0, size - 1, len(coarse)), np.arange(size))
 
 
-def _interpolate(coarse, centres, pixels):
-    rows = np.stack([np.interp(pixels, centres, column) for column in coarse.T], axis=1)
-    return np.stack([np.interp(pixels, centres, row) for row in rows])
+def _interpolate(coarse, centers, pixels):
+    rows = np.stack([np.interp(pixels, centers, column) for column in coarse.T], axis=1)
+    return np.stack([np.interp(pixels, centers, row) for row in rows])

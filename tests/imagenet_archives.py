@@ -1,4 +1,4 @@
-"""The two archives of ILSVRC 2012 as its organisers lay them out, with a few images."""
+"""The two archives of ILSVRC 2012 as its organizers lay them out, with a few images."""
 
 import io
 import tarfile
@@ -33,7 +33,7 @@ def _add(tar, name, content):
 
 
 def _jpeg(number):
-    colours = np.random.default_rng(number).integers(0, 256, (12, 10, 3), "uint8")
+    colors = np.random.default_rng(number).integers(0, 256, (12, 10, 3), "uint8")
     file = io.BytesIO()
-    Image.fromarray(colours).resize((100, 80)).save(file, "JPEG")
+    Image.fromarray(colors).resize((100, 80)).save(file, "JPEG")
     return file.getvalue()

@@ -31,7 +31,7 @@ def photograph(name, size=224):
     from keras_googlenet.data import image_files, preprocessing
 
     image = image_files.read_image(str(DATA / "photos" / name))
-    return preprocessing.evaluation_view(image, size).numpy()
+    return preprocessing.evaluation_crop(image, size).numpy()
 
 
 @pytest.fixture(scope="module")

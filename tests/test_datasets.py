@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-import test_records
+import test_tfds_records
 from conftest import read_json
 
 from keras_googlenet.data import datasets, folders, pipeline
@@ -69,9 +69,9 @@ def test_any_data_set_of_tfds(name, tmp_path):
     shades = {
         (int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)
     }
-    learnt = np.concatenate(list(pipeline.read_labels(opened.train)))
+    learned = np.concatenate(list(pipeline.read_labels(opened.train)))
     assert len(shades) == 4 and all(shade // 10 % 10 == label for shade, label in shades)
-    assert sorted([*learnt, *labels]) == sorted(number % 10 for number in range(16))
+    assert sorted([*learned, *labels]) == sorted(number % 10 for number in range(16))
     source = f"{name.partition(':')[0]}/1.2.0 train[75%:]"
     assert opened.contents.as_json()["validation"] == {
         "source": source,
@@ -83,7 +83,7 @@ def test_any_data_set_of_tfds(name, tmp_path):
 
 
 def test_names_of_classes_that_tensorflow_datasets_cannot_read(tmp_path):
-    builder = test_records.prepare(tmp_path)
+    builder = test_tfds_records.prepare(tmp_path)
     file = Path(builder.data_dir) / "label.labels.txt"
     assert datasets.open_dataset(str(builder.data_dir)).labels == ["even", "odd"]
     file.write_bytes("pair\nimpair é\n".encode("latin-1"))

@@ -21,8 +21,8 @@ from keras_googlenet.training.recipe import Recipe
 # 1.1e-6 in one or two weights of a layer at rates of 0.04 and 0.08, which is why 0.01 is compared.
 TOLERANCE = 1e-6
 MOVED = 1e-5  # the training that is compared moves the typical layer by more than this
-# One step of a small network with batch normalisation, in the norm of all values. Measured: 2.3e-7
-# of the statistics, 4e-9 of the update; where each replica normalises alone, 0.05 of the former.
+# One step of a small network with batch normalization, in the norm of all values. Measured: 2.3e-7
+# of the statistics, 4e-9 of the update; where each replica normalizes alone, 0.05 of the former.
 TOLERANCE_STATISTICS = 1e-5
 TOLERANCE_UPDATE = 1e-5
 # 24 training images in batches of 10: two steps an epoch, 4 left out; 9 validation images.

@@ -72,7 +72,7 @@ def test_a_model_file_needs_a_data_set():
 
 @pytest.fixture(scope="module")
 def constant_images(tmp_path_factory):
-    """Images of one colour each: every crop of one is the same picture."""
+    """Images of one color each: every crop of one is the same picture."""
     root = tmp_path_factory.mktemp("constant")
     files = {}
     for number, shape in enumerate([(90, 120), (130, 80), (100, 100)]):

@@ -18,7 +18,7 @@ SEEN = "what the network saw"
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """An untrained network, read once: what is drawn does not depend on what it has learnt."""
+    """An untrained network, read once: what is drawn does not depend on what it has learned."""
     file = tmp_path_factory.mktemp("network") / "network.keras"
     keras.utils.set_random_seed(4)
     GoogLeNet(classes=3, input_shape=(65, 65, 3)).save(file)

@@ -99,7 +99,7 @@ def test_the_seed_decides_what_is_random_and_nothing_else():
     random.seed(1), np.random.seed(1)
     before = random.getstate(), np.random.get_state()[1].tobytes()
     ours, again, other = (
-        sanity.randomise(network, "last", seed).get_weights()[0] for seed in (9, 9, 8)
+        sanity.randomize(network, "last", seed).get_weights()[0] for seed in (9, 9, 8)
     )
     np.testing.assert_array_equal(ours, again)
     assert not np.allclose(ours, other)
@@ -112,7 +112,7 @@ def test_a_network_is_random_from_its_end_down():
     model = GoogLeNet(classes=4, input_shape=(32, 32, 3), aux_heads=False)
     network = logit_network(model)
     before = [weights.copy() for weights in network.get_weights()]
-    forgotten = sanity.randomise(network, "inception_5a_1x1", seed=9)
+    forgotten = sanity.randomize(network, "inception_5a_1x1", seed=9)
 
     def same(name):
         ours, theirs = (net.get_layer(name).get_weights()[0] for net in (forgotten, network))
@@ -124,4 +124,4 @@ def test_a_network_is_random_from_its_end_down():
     for ours, theirs in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="lowest='inception_9a'"):
-        sanity.randomise(network, "inception_9a")
+        sanity.randomize(network, "inception_9a")

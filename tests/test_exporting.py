@@ -24,7 +24,7 @@ TOLERANCE = 1e-5  # of a probability in float32
 INTERRUPTIONS = 20
 # Differences of a probability on the pictures here, measured: 6e-5, 2e-3 and 4e-3. With ranges that
 # were found on black pictures, int8 is off by 4e-2.
-QUANTISED = {"float16": 2e-4, "dynamic": 5e-3, "int8": 1e-2}
+QUANTIZED = {"float16": 2e-4, "dynamic": 5e-3, "int8": 1e-2}
 MOST = 0.75  # of the pictures keep their best class, whatever the weights are rounded to
 
 
@@ -129,7 +129,7 @@ def mixed_files(tmp_path_factory):
 
 
 def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files):
-    (batch,) = image_files.view_batches(mixed_files, 65, [])
+    (batch,) = image_files.image_batches(mixed_files, 65, [])
     predicted = expected(networks["paper"], "paper", batch.images)
     split = folder_split({"x": mixed_files}, ["x"])
     ((views, _),) = multicrop.crop_batches(split, (65,), multicrop.protocol(1), 16)
@@ -267,7 +267,7 @@ def test_a_litert_file_refuses_other_shapes(networks, photographs, tmp_path):
 def test_integers_in_and_out(networks, photographs, io, tmp_path):
     """On whole pixel values they lose nothing beside the file with float32 at both ends."""
     images = np.rint(photographs[:, :65, :65])
-    pictures = agreement.Pictures(images, None, "photographs")
+    pictures = agreement.SampleImages(images, None, "photographs")
     runners = {}
     for kind in ("float32", io):
         path, _ = exporting.export_litert(
@@ -288,8 +288,8 @@ def test_integers_in_and_out(networks, photographs, io, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantize", ["float16", "dynamic", "int8"])
-def test_quantised_litert(whole, photographs, quantize, tmp_path):
-    pictures = agreement.Pictures(photographs[:, :65, :65], np.arange(4), "photographs")
+def test_quantized_litert(whole, photographs, quantize, tmp_path):
+    pictures = agreement.SampleImages(photographs[:, :65, :65], np.arange(4), "photographs")
     path, report = exporting.export_litert(whole, tmp_path / "net.tflite", None, quantize, pictures)
     weights = sum(weight.numpy().size for weight in inference_model(whole).weights)
     bytes_each = {"float16": 2, "dynamic": 1, "int8": 1}[quantize]
@@ -302,7 +302,7 @@ def test_quantised_litert(whole, photographs, quantize, tmp_path):
         got = serve(image=np.resize(pictures.images, (count, 65, 65, 3)))["probabilities"]
         assert got.shape == (count, 6) and got.dtype == np.float32
         want = np.resize(expected(whole, "paper", pictures.images), (count, 6))
-        np.testing.assert_allclose(got, want, atol=QUANTISED[quantize])
+        np.testing.assert_allclose(got, want, atol=QUANTIZED[quantize])
         assert np.mean(got.argmax(axis=-1) == want.argmax(axis=-1)) >= MOST
 
 
@@ -440,7 +440,7 @@ def files_of(version):
 
 
 def test_sample_pictures_differ():
-    images = agreement.sample_pictures(65).images
+    images = agreement.sample_images(65).images
     assert images.shape == (agreement.SAMPLE_PICTURES, 65, 65, 3)
     assert images.min() >= 0 and images.max() <= 255
     coarseness = [np.abs(np.diff(image, axis=0)).mean() for image in images]

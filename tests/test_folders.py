@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_googlenet.data import datasets, folders, listing
-from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
 from keras_googlenet.data.split_folders import names_no_class, split_named
 from keras_googlenet.errors import UserError
 
@@ -75,8 +75,8 @@ PAIRS = (
 @pytest.mark.parametrize(("train", "validation"), PAIRS)
 def test_names_of_splits(train, validation, tmp_path):
     names = f"{train}/ant/1.jpg {train}/bee/2.jpg {validation}/ant/3.jpg"
-    learnt, measured, left_out = found(tmp_path, names)
-    assert learnt == {"ant": [f"{train}/ant/1.jpg"], "bee": [f"{train}/bee/2.jpg"]}
+    learned, measured, left_out = found(tmp_path, names)
+    assert learned == {"ant": [f"{train}/ant/1.jpg"], "bee": [f"{train}/bee/2.jpg"]}
     assert measured == {"ant": [f"{validation}/ant/3.jpg"]} and not left_out
 
 
@@ -96,8 +96,8 @@ def test_validation_comes_before_test_and_what_is_beside_them_is_said(tmp_path):
 @pytest.mark.parametrize("test", ["test/7.jpg", "test/unknown/7.jpg", "test1/test1/7.jpg"])
 def test_a_test_split_without_classes_is_not_measured_on(test, tmp_path):
     names = " ".join(f"train/{name}/{number}.jpg" for name in ("ant", "bee") for number in range(9))
-    learnt, measured, left_out = found(tmp_path, f"{names} {test}", 0.3)
-    assert sum(map(len, [*learnt.values(), *measured.values()])) == 18
+    learned, measured, left_out = found(tmp_path, f"{names} {test}", 0.3)
+    assert sum(map(len, [*learned.values(), *measured.values()])) == 18
     assert [count for count, *_ in left_out.values()] == [1]
 
 
@@ -109,22 +109,22 @@ def test_a_test_split_without_classes_is_not_measured_on(test, tmp_path):
     ],
 )
 def test_a_class_that_is_called_train(names, tmp_path):
-    learnt, classes, _ = found(tmp_path, names)
-    assert learnt is None and len(classes) == 3 and "train" in classes
+    learned, classes, _ = found(tmp_path, names)
+    assert learned is None and len(classes) == 3 and "train" in classes
 
 
 def test_splits_inside_of_the_classes(tmp_path):
     names = "cap/train/1.jpg cap/test/2.jpg nut/train/3.jpg nut/test/4.jpg"
-    learnt, measured, _ = found(tmp_path, names)
-    assert learnt == {"cap": ["cap/train/1.jpg"], "nut": ["nut/train/3.jpg"]}
+    learned, measured, _ = found(tmp_path, names)
+    assert learned == {"cap": ["cap/train/1.jpg"], "nut": ["nut/train/3.jpg"]}
     assert measured == {"cap": ["cap/test/2.jpg"], "nut": ["nut/test/4.jpg"]}
 
 
 def test_splits_inside_of_some_classes(tmp_path):
     """A class without test images, a loose image and an image in neither of the splits."""
     names = "yes/train/1.jpg yes/test/2.jpg no/train/3.jpg no/4.jpg yes/extra/5.jpg"
-    learnt, measured, left_out = found(tmp_path, names)
-    assert learnt == {"no": ["no/train/3.jpg"], "yes": ["yes/train/1.jpg"]}
+    learned, measured, left_out = found(tmp_path, names)
+    assert learned == {"no": ["no/train/3.jpg"], "yes": ["yes/train/1.jpg"]}
     assert measured == {"yes": ["yes/test/2.jpg"]}
     assert left_out == {
         "images (outside of the splits)": (1, "no"),
@@ -134,22 +134,22 @@ def test_splits_inside_of_some_classes(tmp_path):
 
 def test_a_train_folder_with_classes_is_a_split_whatever_lies_beside_it(tmp_path):
     names = "train/ant/1.jpg train/bee/2.jpg extra/ant/3.jpg extra/bee/4.jpg more/x/5.jpg fig/6.jpg"
-    learnt, measured, left_out = found(tmp_path, names)
-    assert learnt is None and list(measured) == ["ant", "bee"]
+    learned, measured, left_out = found(tmp_path, names)
+    assert learned is None and list(measured) == ["ant", "bee"]
     assert left_out == {"images (in no split)": (4, "extra", "fig", "more")}
 
 
 def test_parts_of_a_split_are_put_together(tmp_path):
     names = "train.X1/ant/1.jpg train.X2/bee/2.jpg val.X/ant/3.jpg val.X/bee/4.jpg"
-    learnt, measured, left_out = found(tmp_path, names)
-    assert learnt == {"ant": ["train.X1/ant/1.jpg"], "bee": ["train.X2/bee/2.jpg"]}
+    learned, measured, left_out = found(tmp_path, names)
+    assert learned == {"ant": ["train.X1/ant/1.jpg"], "bee": ["train.X2/bee/2.jpg"]}
     assert list(measured) == ["ant", "bee"] and not left_out
 
 
 def test_of_two_folders_for_a_split_the_plainer_one_counts(tmp_path):
     names = "train/ant/1.jpg train_small/ant/1.jpg val/ant/2.jpg test/1.jpg val_images/3.jpg"
-    learnt, measured, left_out = found(tmp_path, names)
-    assert learnt == {"ant": ["train/ant/1.jpg"]} and measured == {"ant": ["val/ant/2.jpg"]}
+    learned, measured, left_out = found(tmp_path, names)
+    assert learned == {"ant": ["train/ant/1.jpg"]} and measured == {"ant": ["val/ant/2.jpg"]}
     assert left_out == {
         "images (a second folder of this split)": (2, "train_small", "val_images"),
         "images (without class folders)": (1, "test"),
@@ -158,8 +158,8 @@ def test_of_two_folders_for_a_split_the_plainer_one_counts(tmp_path):
 
 def test_splits_with_the_same_other_words_go_together(tmp_path):
     names = "ros_train/x/1.jpg ros_test/x/2.jpg tul_train/x/3.jpg tul_val/x/4.jpg tul_test/x/5.jpg"
-    learnt, measured, _ = found(tmp_path, names)
-    assert learnt == {"x": ["ros_train/x/1.jpg"]} and measured == {"x": ["ros_test/x/2.jpg"]}
+    learned, measured, _ = found(tmp_path, names)
+    assert learned == {"x": ["ros_train/x/1.jpg"]} and measured == {"x": ["ros_test/x/2.jpg"]}
 
 
 def test_long_names_are_told_in_time():
@@ -240,9 +240,9 @@ def test_images_and_masks_are_no_classes_to_learn(tmp_path):
 
 def test_one_folder_inside_of_each_class_and_how_many_images_it_holds(tmp_path):
     tree(tmp_path, "train/ant/images/1.jpg train/ant/2.jpg train/bee/images/3.jpg val/ant/4.jpg")
-    learnt, measured = folders.find_splits(tmp_path, 0, 0).halves
+    learned, measured = folders.find_splits(tmp_path, 0, 0).halves
     text = "3 images of 2 classes (ant, bee) in train/ (2 in folders inside of the classes)"
-    assert str(learnt) == text
+    assert str(learned) == text
     assert str(measured) == "1 image of 1 class (ant) in val/"
 
 
@@ -250,8 +250,8 @@ def test_one_folder_inside_of_each_class_and_how_many_images_it_holds(tmp_path):
 def test_a_validation_split_without_classes_is_not_measured_on(name, tmp_path):
     names = " ".join(f"train/{name}/{number}.jpg" for name in ("ant", "bee") for number in range(9))
     names += f" val/{name}/7.jpg val/val_annotations.txt"
-    learnt, measured, left_out = found(tmp_path, names, 0.3)
-    assert sum(map(len, [*learnt.values(), *measured.values()])) == 18
+    learned, measured, left_out = found(tmp_path, names, 0.3)
+    assert sum(map(len, [*learned.values(), *measured.values()])) == 18
     assert left_out["images (without class folders)"] == (1, "val")
 
 
@@ -418,8 +418,8 @@ def test_a_root_split_or_class_that_may_not_be_opened_is_refused(locked, tmp_pat
 def test_names_of_classes_are_composed_unicode_on_one_line(tmp_path):
     decomposed = unicodedata.normalize("NFD", "café")
     names = f"train/{decomposed}/1.jpg train/bee/1.jpg val/café/2.jpg val/BEE/2.jpg"
-    learnt, measured, _ = found(tmp_path, names)
-    assert set(learnt) == {"café", "bee"} == set(measured)
+    learned, measured, _ = found(tmp_path, names)
+    assert set(learned) == {"café", "bee"} == set(measured)
     assert measured["bee"] == ["val/BEE/2.jpg"]
 
 
@@ -494,8 +494,8 @@ def test_the_line_and_its_json(tmp_path):
 
 
 def test_the_line_names_a_prepared_set_whole_and_few_classes_only(tmp_path):
-    line = str(Contents("greys/1.0.0", None, Half("test", 2, 1), LeftOut("greys")))
-    assert line == "data: greys/1.0.0: 2 images of 1 class in test to measure on"
+    line = str(Contents("grays/1.0.0", None, SplitContents("test", 2, 1), LeftOut("grays")))
+    assert line == "data: grays/1.0.0: 2 images of 1 class in test to measure on"
     tree(tmp_path, " ".join(f"{number}/1.jpg" for number in range(9)))
     _, half = folders.find_splits(tmp_path, 0, 0).halves
     assert half.as_json()["names"] == [] and "9 classes in its" in str(half)

@@ -30,7 +30,7 @@ def write(graph_def, path):
 @pytest.mark.parametrize(
     "lrn", [google_graph.LRN, {"depth_radius": 3, "bias": 1.5, "alpha": 2e-3, "beta": 0.75}]
 )
-def test_weights_and_normalisation_come_from_the_graph(lrn, images, tmp_path):
+def test_weights_and_normalization_come_from_the_graph(lrn, images, tmp_path):
     graph = google_graph.build(lrn=lrn)
     model = convert(write(graph, tmp_path / "graph"))
     assert model.output_names == ["main", "aux1", "aux2"] and model.count_params() == 13_461_996
@@ -79,7 +79,7 @@ def test_other_operations_are_another_network(node, change, message, tmp_path):
         convert(write(graph, tmp_path / "graph.pb"))
 
 
-def test_a_graph_without_normalisation_is_another_network(tmp_path):
+def test_a_graph_without_normalization_is_another_network(tmp_path):
     graph = google_graph.build(heads=False)
     for node in graph.node:
         if node.op == "LRN":

@@ -263,7 +263,7 @@ def test_inference_model_shares_the_main_head(small_paper, images):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variant_is_recognised(variant, small):
+def test_variant_is_recognized(variant, small):
     model = small(variant)
     assert variant_of(model) == variant
     assert variant_of(inference_model(model)) == variant
@@ -356,7 +356,7 @@ def test_dtype_policies(policy, small_paper, images):
     assert np.abs(ours - exact).max() > 0  # it did compute in 16 bits
 
 
-def test_initialisers_are_those_of_bvlc(full_size):
+def test_initializers_are_those_of_bvlc(full_size):
     model = full_size["paper"]
     kernel = np.asarray(model.get_layer("inception_3b_3x3").kernel)
     limit = np.sqrt(3 / (3 * 3 * 128))  # Caffe's xavier: U(+-sqrt(3 / fan in))

@@ -74,7 +74,7 @@ def test_decodes_as_pil(kind, mode):
 
 WEBP_OPTIONS = {
     "lossless": {"lossless": True},
-    "hidden colours": {"lossless": True, "exact": True},
+    "hidden colors": {"lossless": True, "exact": True},
     "coarse": {"quality": 20},
     "alpha by itself": {"quality": 90, "alpha_quality": 50},
     "EXIF": {"exif": Image.Exif().tobytes()},
@@ -89,7 +89,7 @@ def test_decodes_webp_as_pil(name, mode):
     content = content_of("WEBP", image(mode), **WEBP_OPTIONS[name])
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     np.testing.assert_array_equal(preprocessing.decode(tf.constant(content)), expected)
-    if name == "hidden colours":
+    if name == "hidden colors":
         np.testing.assert_array_equal(expected, PIXELS[..., :3])
 
 
@@ -203,8 +203,8 @@ REFUSED = {
     "empty PNG": (patched(PNG, 16, ">II", 0, 5), "no pixels"),
     "negative BMP": (patched(BMP, 18, "<ii", -(2**31), -(2**31)), "no pixels"),
     "long PNG": (patched(PNG, 16, ">II", 1, 101), "100 times as long"),
-    "palette BMP": (content_of("BMP", image("P")), "palette of colours"),
-    "black and white BMP": (content_of("BMP", image("1")), "palette of colours"),
+    "palette BMP": (content_of("BMP", image("P")), "palette of colors"),
+    "black and white BMP": (content_of("BMP", image("1")), "palette of colors"),
     "BMP of 16 bits": (patched(BMP, 28, "<H", 16), "16 bits a pixel"),
     "compressed BMP": (patched(BMP, 30, "<I", 1), "compressed"),
     "old BMP": (patched(BMP, 14, "<I", 12), "before Windows 3"),

@@ -48,7 +48,7 @@ UNREADABLE = {  # name -> content, reason
     "long.png": (patched(PNG, 16, ">II", 1, 101), "more than 100 times as long as wide)"),
     "palette.bmp": (
         content_of("BMP", PICTURE.convert("P")),
-        "(the BMP has a palette of colours; save it as RGB)",
+        "(the BMP has a palette of colors; save it as RGB)",
     ),
     "real.tif": (content_of("TIFF", PICTURE.convert("F")), "its pixels are 32-bit numbers"),
     "raw.nef": (TIFF, "(it is camera raw); convert it with `magick mogrify"),
@@ -110,11 +110,11 @@ def test_view_batches_go_on_after_a_bad_file(tmp_path):
     bad.write_bytes(b"no image")
     for turned in (None, {}):
         errors, files = [], [good[0], str(bad), good[1]]
-        batches = list(image_files.view_batches(files, 32, errors, batch_size=2, turned=turned))
+        batches = list(image_files.image_batches(files, 32, errors, batch_size=2, turned=turned))
         assert [batch.files for batch in batches] == [[good[0]], [good[1]]]
         assert len(errors) == 1 and f"{bad} cannot be read (it is text" in str(errors[0])
         for file, batch in zip(good, batches, strict=True):
-            view = preprocessing.evaluation_view(by_pillow(file, upright=turned is not None), 32)
+            view = preprocessing.evaluation_crop(by_pillow(file, upright=turned is not None), 32)
             np.testing.assert_array_equal(batch.images, view[None])
     assert turned == {good[1]: 6}
 
@@ -157,7 +157,7 @@ def test_the_scripts_turn_a_photograph_upright_and_say_so(suffix, network, run_s
     line = f"{path} is turned upright, as its EXIF orientation 6 asks"
     outcome = run_script("predict.py", "model.keras", path)
     assert outcome.status == 0 and outcome.err.splitlines() == [line]
-    view = preprocessing.evaluation_view(expected, 32)
+    view = preprocessing.evaluation_crop(expected, 32)
     np.testing.assert_allclose(network.pop(), view, atol=JPEG_TOLERANCE)
     assert line in run_script("explain.py", "model.keras", path).err.splitlines()
     np.testing.assert_allclose(network.pop().astype(int), expected, atol=JPEG_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Local response normalisation for integers, against sums and powers in NumPy."""
+"""Local response normalization for integers, against sums and powers in NumPy."""
 
 import keras
 import numpy as np
@@ -14,12 +14,12 @@ GOOGLE = {"depth_radius": 5, "bias": 2.0, "alpha": 1e-4, "beta": 0.5}
 
 
 def energy(x, norm):
-    """Bias and alpha times the squares of the neighbours, channel by channel."""
+    """Bias and alpha times the squares of the neighbors, channel by channel."""
     total = np.zeros(x.shape)
     for channel in range(x.shape[-1]):
         first = max(0, channel - norm["depth_radius"])
-        neighbours = x[..., first : channel + norm["depth_radius"] + 1].astype("float64")
-        total[..., channel] = norm["bias"] + norm["alpha"] * (neighbours**2).sum(axis=-1)
+        neighbors = x[..., first : channel + norm["depth_radius"] + 1].astype("float64")
+        total[..., channel] = norm["bias"] + norm["alpha"] * (neighbors**2).sum(axis=-1)
     return total
 
 
@@ -47,7 +47,7 @@ def test_a_wide_range_is_split(largest, split):
     assert litert._split(BVLC["bias"], largest) == pytest.approx(split)
 
 
-def test_the_ranges_are_those_of_what_is_normalised(photographs):
+def test_the_ranges_are_those_of_what_is_normalized(photographs):
     keras.utils.set_random_seed(6)
     model = GoogLeNet(classes=3, input_shape=(65, 65, 3), aux_heads=False)
     kernel = model.get_layer("conv1_7x7_s2").kernel

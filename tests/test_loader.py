@@ -72,7 +72,7 @@ def test_bytes_to_class_names(served, network, photographs):
         encoded(photographs[0, ::-1], "WEBP", size=(90, 80)),
     ]
     answer = served.run("classify", {"image_bytes": np.array(pictures, object)})
-    views = [preprocessing.evaluation_view(preprocessing.decode(bits), 65) for bits in pictures]
+    views = [preprocessing.evaluation_crop(preprocessing.decode(bits), 65) for bits in pictures]
     expected = network.predict_on_batch(preprocess_input(np.stack(views), "paper"))
     order = np.argsort(-expected)
     np.testing.assert_allclose(answer["scores"], -np.sort(-expected), atol=TOLERANCE)

@@ -42,15 +42,15 @@ def pictures(tmp_path):
 
 @pytest.mark.slow
 def test_every_head_learns(run_script, tmp_path):
-    """GoogLeNet on three colours: a head without gradient, or with wrong labels, stays at ln(3)."""
-    colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+    """GoogLeNet on three colors: a head without gradient, or with wrong labels, stays at ln(3)."""
+    colors = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
     for split, count in (("train", 56), ("val", 8)):
-        for name, colour in colours.items():
-            folder = tmp_path / "colours" / split / name
+        for name, color in colors.items():
+            folder = tmp_path / "colors" / split / name
             folder.mkdir(parents=True)
             for number in range(count):
-                Image.new("RGB", (65, 65), colour).save(folder / f"{number}.png")
-    flags = small_run(tmp_path / "colours", tmp_path / "run", epochs=4)
+                Image.new("RGB", (65, 65), color).save(folder / f"{number}.png")
+    flags = small_run(tmp_path / "colors", tmp_path / "run", epochs=4)
     outcome = run_script("train.py", *flags, "--learning-rate", 0.1)
     assert outcome.status == 0, outcome.err
     with open(tmp_path / "run" / "history.csv") as file:

@@ -11,7 +11,7 @@ from keras import layers, ops
 from keras_googlenet import models
 from keras_googlenet.errors import UserError
 from keras_googlenet.explaining import branch_maps, gradcam
-from keras_googlenet.features.visualization import visualise
+from keras_googlenet.features.visualization import visualize
 from keras_googlenet.googlenet import GoogLeNet
 from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.normal_form import (
@@ -339,7 +339,7 @@ def test_other_explanations_of_a_nested_network_are_those_of_its_trunk(images):
     ours, expected = (branch_maps(one, images[0], "5b", 1) for one in (nested, plain))
     for branch, found in ours.items():
         np.testing.assert_allclose(found, expected[branch], atol=1e-5)
-    drawn = [visualise(one, "conv2_3x3", [1], size=32, steps=2) for one in (nested, plain)]
+    drawn = [visualize(one, "conv2_3x3", [1], size=32, steps=2) for one in (nested, plain)]
     np.testing.assert_allclose(*drawn, atol=0.01)
 
 

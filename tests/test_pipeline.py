@@ -7,11 +7,11 @@ from conftest import dtype_policy
 from PIL import Image
 
 from keras_googlenet.data import datasets, image_files, pipeline
-from keras_googlenet.data.corrupt_images import PastUnreadable, Unreadable, decode
+from keras_googlenet.data.corrupt_images import CorruptImages, WithoutCorrupt, decode
 from keras_googlenet.errors import UserError
 
 SIZE = 65
-GREY = 90
+GRAY = 90
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
 
 def test_an_example_looks_otherwise_in_each_epoch_and_under_each_seed(ramps):
     def view(seed, epoch, index):
-        look = pipeline.train_view(ramps, SIZE, seed, pipeline.Augmentation())
+        look = pipeline.train_crop(ramps, SIZE, seed, pipeline.Augmentation())
         picture, _ = look(epoch, tf.constant(index, tf.int64), ramps.files[0])
         return picture.numpy().tobytes()
 
@@ -200,7 +200,7 @@ def test_stand_in_repeats_readable_pictures():
 
 @pytest.fixture
 def damaged(tmp_path):
-    """150 grey images of two classes in folders; the caller breaks some."""
+    """150 gray images of two classes in folders; the caller breaks some."""
     for name in ("ant", "bee"):
         for number in range(75):
             save(tmp_path / "train" / name / f"{number:02}.png")
@@ -217,7 +217,7 @@ def passing(split, unreadable, seed=0, batch_size=8):
         numbers = [n for _, n in pipeline.Order(split.size, batch_size, seed).of_step(step)]
         return [(number, partial(decode, split, number)) for number in numbers]
 
-    return list(PastUnreadable(build, views, unreadable))
+    return list(WithoutCorrupt(build, views, unreadable))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 truncated"])
@@ -226,9 +226,9 @@ def test_an_unreadable_image_is_skipped_counted_and_named(content, damaged):
     bad.write_bytes(content)
     split = datasets.open_dataset(str(damaged)).train
     notes = []
-    batches = passing(split, Unreadable(split, notes.append))
+    batches = passing(split, CorruptImages(split, notes.append))
     assert len(batches) == 150 // 8
-    assert all(np.all(images.numpy() == GREY) for images, _ in batches)  # no blank one
+    assert all(np.all(images.numpy() == GRAY) for images, _ in batches)  # no blank one
     assert len(notes) == 1 and str(bad) in notes[0] and notes[0].endswith("; 1 so far")
     reason = {b"": "the file is empty", b"text": "it is text, no image"}
     assert f"({reason.get(content, 'it is cut off or damaged')})" in notes[0]
@@ -239,7 +239,7 @@ def test_over_one_percent_unreadable_stops(damaged):
         (damaged / "train" / "ant" / f"{number:02}.png").write_bytes(b"")
     split = datasets.open_dataset(str(damaged)).train
     with pytest.raises(UserError, match="2 of 150 images cannot be read, more than 1%"):
-        passing(split, Unreadable(split, lambda _: None))
+        passing(split, CorruptImages(split, lambda _: None))
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -247,7 +247,7 @@ def test_nothing_stands_in_for_a_whole_batch(known, damaged):
     bad = damaged / "train" / "bee" / "07.png"
     bad.write_bytes(b"")
     split = datasets.open_dataset(str(damaged)).train
-    unreadable = Unreadable(split, lambda _: None)
+    unreadable = CorruptImages(split, lambda _: None)
     unreadable.numbers |= {split.files.index(str(bad))} if known else set()
     with pytest.raises(UserError, match="no image of a batch can be read.*greater --batch-size"):
         passing(split, unreadable, batch_size=1)
@@ -268,13 +268,13 @@ def test_evaluation_shows_each_example_once_in_order(dataset):
     batches = first(pipeline.evaluation_batches(dataset.validation, SIZE, 4), -1)
     assert [len(labels) for _, labels in batches] == [4, 4, 1]
     assert np.concatenate([labels for _, labels in batches]).tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    views = next(image_files.view_batches(dataset.validation.files, SIZE, [], 9)).images
+    views = next(image_files.image_batches(dataset.validation.files, SIZE, [], 9)).images
     np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), views)
 
 
 def save(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (GREY,) * 3).save(path)
+    Image.new("RGB", (8, 8), (GRAY,) * 3).save(path)
 
 
 def test_names_that_nobody_knows():

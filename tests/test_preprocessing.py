@@ -33,10 +33,10 @@ def test_decode(kind):
     np.testing.assert_allclose(decoded.numpy().astype(int), image, atol=tolerance)
 
 
-def test_decode_grey_gives_three_equal_channels():
-    grey = coordinates(9, 9)[..., 0]
-    decoded = preprocessing.decode(tf.constant(encoded(grey, "PNG"))).numpy()
-    np.testing.assert_array_equal(decoded, np.repeat(grey[..., None], 3, axis=-1))
+def test_decode_gray_gives_three_equal_channels():
+    gray = coordinates(9, 9)[..., 0]
+    decoded = preprocessing.decode(tf.constant(encoded(gray, "PNG"))).numpy()
+    np.testing.assert_array_equal(decoded, np.repeat(gray[..., None], 3, axis=-1))
 
 
 @pytest.mark.parametrize("shape", [(50, 80), (80, 50), (37, 37)])
@@ -68,7 +68,7 @@ def test_central_crop(shape):
 
 def test_evaluation_view_is_the_common_protocol():
     image = coordinates(256, 200)
-    view = preprocessing.evaluation_view(image, 175)  # 175 * 256 / 224 = 200: no resizing
+    view = preprocessing.evaluation_crop(image, 175)  # 175 * 256 / 224 = 200: no resizing
     np.testing.assert_allclose(view, image[40:215, 12:187], atol=1e-3)
 
 
@@ -148,23 +148,23 @@ def test_random_interpolation_uses_each_of_four_equally_often():
     assert all(30 < count < 70 for count in counts.values())  # 50 +- 3.3 standard deviations
 
 
-def test_colour_steps_against_numpy():
+def test_color_steps_against_numpy():
     image = noise(6, 5)
-    grey = image @ np.array([0.299, 0.587, 0.114], "float32")
+    gray = image @ np.array([0.299, 0.587, 0.114], "float32")
     expected = {
         preprocessing.adjust_brightness: image * 0.7,
-        preprocessing.adjust_contrast: grey.mean() + (image - grey.mean()) * 0.7,
-        preprocessing.adjust_saturation: grey[..., None] + (image - grey[..., None]) * 0.7,
+        preprocessing.adjust_contrast: gray.mean() + (image - gray.mean()) * 0.7,
+        preprocessing.adjust_saturation: gray[..., None] + (image - gray[..., None]) * 0.7,
     }
     for step, value in expected.items():
         np.testing.assert_allclose(step(tf.constant(image), 0.7), value, rtol=1e-5, atol=1e-3)
 
 
-def test_distorted_colours_are_those_of_some_order():
-    """Every result is one of the six orders with factors in 50-150%; here of a grey image."""
-    grey = np.full((4, 4, 3), 80, "float32")  # contrast and saturation leave it as it is
+def test_distorted_colors_are_those_of_some_order():
+    """Every result is one of the six orders with factors in 50-150%; here of a gray image."""
+    gray = np.full((4, 4, 3), 80, "float32")  # contrast and saturation leave it as it is
     means = [
-        float(tf.reduce_mean(preprocessing.distort_colours(tf.constant(grey), (5, number))))
+        float(tf.reduce_mean(preprocessing.distort_colours(tf.constant(gray), (5, number))))
         for number in range(100)
     ]
     assert 40 <= min(means) < 50 and 110 < max(means) <= 120

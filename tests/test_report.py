@@ -13,7 +13,7 @@ from conftest import CLASSES, read_json
 from PIL import Image
 
 from keras_googlenet.data import datasets
-from keras_googlenet.data.label_files import open_labelled
+from keras_googlenet.data.label_files import open_labeled
 from keras_googlenet.evaluation import measure
 from keras_googlenet.evaluation.class_matching import match_classes
 from keras_googlenet.evaluation.ensemble import Plan
@@ -182,7 +182,7 @@ def test_going_on_needs_the_same_classes(tmp_path):
     for classes in ("cat cat dog", "cat dog dog"):
         lines = [f"{file}.png {name}" for file, name in zip("abc", classes.split(), strict=True)]
         (tmp_path / "labels.txt").write_text("\n".join(lines))
-        opened = open_labelled(str(tmp_path), str(tmp_path / "labels.txt"))
+        opened = open_labeled(str(tmp_path), str(tmp_path / "labels.txt"))
         matched = match_classes([["cat", "dog"]], opened.labels)
         plan = Plan([], (65,), matched)
         settings.append(plan.settings(opened.validation, "pictures"))
@@ -238,8 +238,8 @@ def test_bad_images_are_named_all_in_one_run(image_folder, finished_run, run_scr
 
 def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished_run, tmp_path):
     """As in training: 200 images, of which the last of a batch, one in the middle are bad."""
-    good, _ = saved_colours(tmp_path / "good", 200)
-    root, bad = saved_colours(tmp_path / "bad", 200)
+    good, _ = saved_colors(tmp_path / "good", 200)
+    root, bad = saved_colors(tmp_path / "bad", 200)
     for file in bad:
         file.write_bytes(b"")
     results, rows = [], []
@@ -262,8 +262,8 @@ def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished
     np.testing.assert_allclose(np.float64(scores), np.float64(expected), atol=2e-6)
 
 
-def saved_colours(root, count):
-    """Images of one colour each in a folder of the class `ring`, and two of them to break."""
+def saved_colors(root, count):
+    """Images of one color each in a folder of the class `ring`, and two of them to break."""
     (root / "ring").mkdir(parents=True)
     files = [root / "ring" / f"{number:03}.png" for number in range(count)]
     for number, file in enumerate(files):

@@ -11,7 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 from keras_googlenet.data import datasets, split_record
-from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
 from keras_googlenet.training.recipe import Recipe
@@ -22,7 +22,7 @@ RECIPE = Recipe(epochs=3, warmup_epochs=0.0)
 def data(*labels):
     """A data set as far as a run directory describes it."""
     split = datasets.Split(1, None, None, "drawn")
-    contents = Contents("drawn", None, Half("all", 1, len(labels)), LeftOut("drawn"))
+    contents = Contents("drawn", None, SplitContents("all", 1, len(labels)), LeftOut("drawn"))
     return datasets.ImageDataset(list(labels), split, split, contents)
 
 
@@ -205,11 +205,11 @@ def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
     (workdir / "data.npz").unlink()  # as runs of before that file have none
     with rundir.opened(recipe, workdir, now):
         pass
-    assert "does not say which images it has learnt from" in capsys.readouterr().err
+    assert "does not say which images it has learned from" in capsys.readouterr().err
     assert split_record.read(workdir) is None and (workdir / "data.json").exists()
 
 
-def test_a_start_that_trained_nothing_has_learnt_from_nothing(tmp_path):
+def test_a_start_that_trained_nothing_has_learned_from_nothing(tmp_path):
     """Killed before its first checkpoint, it binds nobody: another seed holds others out."""
     names = (f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12))
     root = pictures(tmp_path / "mine", *names)
@@ -217,12 +217,12 @@ def test_a_start_that_trained_nothing_has_learnt_from_nothing(tmp_path):
     workdir = tmp_path / "run"
     with rundir.locked(workdir):
         rundir._describe(changed(dataset=str(root)), workdir, begun)
-    assert split_record.read(workdir) is not None and rundir.learnt_before(workdir) is None
+    assert split_record.read(workdir) is not None and rundir.learned_before(workdir) is None
     rundir.write_history([{"epoch": 0}], workdir)
-    known = rundir.learnt_before(workdir)
-    assert known.same_as(split_record.halves_of(begun))
+    known = rundir.learned_before(workdir)
+    assert known.same_as(split_record.record_of(begun))
     other = datasets.open_dataset(str(root), validation_split=0.4, seed=1)
-    left = split_record.without_learnt(other, known)
+    left = split_record.without_learned(other, known)
     assert left.validation.size < other.validation.size
     assert left.contents.validation.images == left.validation.size
 

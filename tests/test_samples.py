@@ -31,7 +31,7 @@ def test_pictures_are_taken_at_equal_distances(split):
 
 
 def test_a_folder_of_images_is_a_class_without_a_name(tmp_path):
-    assert samples.open_pictures(tmp_path) is None
+    assert samples.open_images(tmp_path) is None
     Image.new("RGB", (70, 70)).save(tmp_path / "a.png")
-    opened = samples.open_pictures(tmp_path)
+    opened = samples.open_images(tmp_path)
     assert opened.labels == [""] and opened.validation.size == 1

@@ -199,7 +199,7 @@ def test_what_does_not_fit_changes_nothing(make, name, message, tmp_path, folder
 
 
 def test_layers_of_the_trunk_may_be_skipped(tmp_path, three):
-    path = saved(network(input_shape=(65, 65, 1)), tmp_path / "grey.weights.h5")
+    path = saved(network(input_shape=(65, 65, 1)), tmp_path / "gray.weights.h5")
     model = filled(network(), 2)
     with pytest.warns(UserWarning, match="random weights: conv1_7x7_s2$"):
         model.load_weights(path, skip_mismatch=True)

@@ -102,21 +102,21 @@ def small_pixels(images):
     return cells.reshape(len(images), -1)
 
 
-def colour_histograms(images):
+def color_histograms(images):
     codes = (images // 32).astype("int64") @ [64, 8, 1]  # eight levels a channel
     return np.stack([np.bincount(code.ravel(), minlength=512) for code in codes])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("features", [small_pixels, colour_histograms])
+@pytest.mark.parametrize("features", [small_pixels, color_histograms])
 def test_a_linear_classifier_fails(features, many):
     assert linear_accuracy(features, many) < LINEAR_LIMIT
 
 
 @pytest.mark.slow
 def test_the_linear_classifier_can_learn(many):
-    # The same classifier on masks that are centred and scaled does well: it is not broken.
-    def centred_outlines(images):
+    # The same classifier on masks that are centered and scaled does well: it is not broken.
+    def centered_outlines(images):
         masks = many[0][1] if len(images) == len(many[0][0]) else many[1][1]
         crops = []
         for mask in masks > 127:
@@ -126,7 +126,7 @@ def test_the_linear_classifier_can_learn(many):
             crops.append(mask[y][:, x].ravel())
         return np.asarray(crops, "float64")
 
-    assert linear_accuracy(centred_outlines, many) > 2 * LINEAR_LIMIT
+    assert linear_accuracy(centered_outlines, many) > 2 * LINEAR_LIMIT
 
 
 @pytest.mark.slow

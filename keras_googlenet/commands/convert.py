@@ -124,6 +124,6 @@ def verify(model_file: Path, image, name: str) -> str:
     from keras_googlenet.data import preprocessing
 
     loaded = models.load(model_file)
-    view = preprocessing.evaluation_view(image, loaded.image_size).numpy()
+    view = preprocessing.evaluation_crop(image, loaded.image_size).numpy()
     best = imagenet.decode_predictions(loaded.predict(view[None]), labels=loaded.labels)[0]
     return "\n".join([name, *(f"{row.score:8.2%}  {row.name}" for row in best)])

@@ -107,15 +107,15 @@ def protocols(flags: argparse.Namespace) -> list[int]:
 
 def open_dataset(flags: argparse.Namespace, networks: list):
     """Opens what the flags ask for."""
-    from keras_googlenet.data.label_files import open_labelled
-    from keras_googlenet.evaluation.evaluation_set import dataset_for, runs_of, warn_of_learnt
+    from keras_googlenet.data.label_files import open_labeled
+    from keras_googlenet.evaluation.evaluation_set import dataset_for, runs_of, warn_of_learned
 
     runs = runs_of(networks)
     if not flags.labels:
         return dataset_for(runs, flags.dataset, flags.data_dir, cli.note)
     labels = networks[0].labels  # what numbers in the file count
-    opened = open_labelled(flags.dataset, flags.labels, flags.label_columns, labels, cli.note)
-    warn_of_learnt(runs, opened, cli.note)
+    opened = open_labeled(flags.dataset, flags.labels, flags.label_columns, labels, cli.note)
+    warn_of_learned(runs, opened, cli.note)
     return opened
 
 

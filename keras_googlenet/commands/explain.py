@@ -20,7 +20,7 @@ from keras_googlenet import cli
 from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 
-PICTURES_TOGETHER = 16  # that the optimiser moves at a time: about 2 GB at 160 pixels
+PICTURES_TOGETHER = 16  # that the optimizer moves at a time: about 2 GB at 160 pixels
 EXAMPLES_TOGETHER = 64
 LEAST_SIZE = 32  # the network halves a picture five times
 OF_PIXELS = ("saliency", "smoothgrad")
@@ -110,16 +110,16 @@ def split_names(text: str) -> list[str]:
 
 
 def add_feature_flags(group):
-    """Adds the flags of feature visualisation."""
+    """Adds the flags of feature visualization."""
     add = group.add_argument
     add("--neuron", action="store_true", help="the unit in the middle instead of the whole channel")
     add("--size", type=cli.positive, default=160, help="side of a picture in pixels")
-    add("--steps", type=cli.positive, default=200, help="steps of the optimiser")
+    add("--steps", type=cli.positive, default=200, help="steps of the optimizer")
     add("--diversity", type=cli.positive, default=1, help="different pictures a unit")
     dataset = "name or folder whose images excite the unit most"
     add("--dataset", type=cli.expanded, help=dataset)
     add("--data-dir", type=cli.expanded, help="where TensorFlow Datasets keeps its files")
-    add("--seed", type=int, default=0, help="where the optimiser starts")
+    add("--seed", type=int, default=0, help="where the optimizer starts")
 
 
 def explain_images(flags: argparse.Namespace):
@@ -262,7 +262,7 @@ def draw_units(flags: argparse.Namespace, loaded, asked):
     for part in parts:
         cli.note(f"drawing {asked.layer} {part or ''}: {flags.steps} steps")
         drawn.append(
-            visualization.visualise(
+            visualization.visualize(
                 loaded.model,
                 asked.layer,
                 part,
@@ -281,7 +281,7 @@ def draw_units(flags: argparse.Namespace, loaded, asked):
 def find_crops(flags: argparse.Namespace, loaded, asked):
     """Returns what in the validation images excites each unit most."""
     from keras_googlenet.data import datasets, pipeline
-    from keras_googlenet.data.corrupt_images import Unreadable
+    from keras_googlenet.data.corrupt_images import CorruptImages
     from keras_googlenet.data.image_files import READ_ERRORS
     from keras_googlenet.features.dataset_examples import top_crops
     from keras_googlenet.progress_bar import Progress
@@ -298,7 +298,7 @@ def find_crops(flags: argparse.Namespace, loaded, asked):
                 yield views.numpy()
                 progress.update(len(views))
         except READ_ERRORS as error:
-            raise Unreadable(split, cli.note).refusal() from error
+            raise CorruptImages(split, cli.note).refusal() from error
         finally:
             progress.close()
 

@@ -31,7 +31,7 @@ def main():
     loaded = models.load(flags.model, flags.variant)
     serving_network.exported_network(loaded.model)
     export = getattr(exporting, f"export_{flags.format}")
-    options = {"pictures": calibration_pictures(flags, loaded)}
+    options = {"pictures": calibration_images(flags, loaded)}
     if flags.format == "saved_model":
         options["precision"] = flags.precision
     if flags.format == "litert":
@@ -114,11 +114,11 @@ def format_and_output(kind: str | None, output: Path) -> tuple[str, Path]:
     return kind, output.with_name(output.name + suffix)
 
 
-def calibration_pictures(flags: argparse.Namespace, loaded):
+def calibration_images(flags: argparse.Namespace, loaded):
     """Reads pictures of --calibration, or for int8 of the data set that the run was trained on."""
     from keras_googlenet.data import samples
     from keras_googlenet.evaluation.evaluation_set import dataset_for, runs_of
-    from keras_googlenet.exporting.agreement import Pictures
+    from keras_googlenet.exporting.agreement import SampleImages
 
     source = flags.calibration
     if source is None and flags.quantize != "int8":
@@ -126,7 +126,7 @@ def calibration_pictures(flags: argparse.Namespace, loaded):
     if source is None and loaded.recipe is None:
         raise UserError("--quantize int8 needs --calibration with images like those to come.")
     is_folder = source is not None and Path(source).is_dir()
-    dataset = samples.open_pictures(source) if is_folder else None
+    dataset = samples.open_images(source) if is_folder else None
     dataset = dataset or dataset_for(runs_of([loaded]), source, flags.data_dir)
     cli.note(str(dataset.contents))
     images, classes = samples.read_sample(
@@ -134,5 +134,5 @@ def calibration_pictures(flags: argparse.Namespace, loaded):
     )
     name = source or loaded.recipe["dataset"]
     if flags.quantize == "int8":
-        return Pictures(images, classes, f"half of {len(images)} images of {name}")
-    return Pictures(images, classes, f"{len(images)} images of {name}")
+        return SampleImages(images, classes, f"half of {len(images)} images of {name}")
+    return SampleImages(images, classes, f"{len(images)} images of {name}")

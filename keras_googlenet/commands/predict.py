@@ -66,7 +66,7 @@ def run_model(flags, errors: list[UserError]):
     files = folders.list_images(flags.images, cli.note, convertible=True)
     loaded = models.load(flags.model, flags.variant)
     turned = {}
-    for batch in image_files.view_batches(files, loaded.image_size, errors, turned=turned):
+    for batch in image_files.image_batches(files, loaded.image_size, errors, turned=turned):
         scores = loaded.predict(batch.images)
         named = imagenet.decode_predictions(scores, flags.top, loaded.labels)
         for file, row, predictions in zip(batch.files, scores, named, strict=True):
@@ -103,7 +103,7 @@ def ask_server(flags, errors: list[UserError]):
             continue
         try:
             yield file, classify(content)[: flags.top]
-        except serving_client.PictureRefused as error:
+        except serving_client.ImageRefused as error:
             errors.append(UserError(f"{file}: {error}"))
         except UserError as error:  # the next picture would meet it too
             errors.append(error)

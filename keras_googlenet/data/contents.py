@@ -50,7 +50,7 @@ class LeftOut:
         )
 
 
-class Half(NamedTuple):
+class SplitContents(NamedTuple):
     """One half of a data set, as it was found.
 
     Attributes:
@@ -80,7 +80,7 @@ class Contents(NamedTuple):
 
     Attributes:
         dataset: Its folder or name.
-        train: What is learnt from, if anything.
+        train: What is learned from, if anything.
         validation: What is measured on.
         left_out: What is not used.
         turned: How many photographs of a sample of so many ask to be turned, by their EXIF
@@ -88,8 +88,8 @@ class Contents(NamedTuple):
     """
 
     dataset: str
-    train: Half | None
-    validation: Half
+    train: SplitContents | None
+    validation: SplitContents
     left_out: LeftOut
     turned: tuple[int, int] = (0, 0)
 

@@ -23,7 +23,7 @@ SEARCH_SECONDS = 30  # that it looks for them
 _TOGETHER = 64  # images that are looked at side by side
 
 
-class Unreadable:
+class CorruptImages:
     """The unreadable images of one split.
 
     Args:
@@ -119,7 +119,7 @@ def decode(split: Split, number: int) -> tf.Tensor:
     return preprocessing.decode(encoded)
 
 
-class PastUnreadable:
+class WithoutCorrupt:
     """The batches of a pass, past unreadable images; it can be gone through again.
 
     Args:
@@ -134,7 +134,7 @@ class PastUnreadable:
         self,
         build: Callable[[int], Iterable],
         views: Callable[[int], list[tuple[int, Callable]]],
-        unreadable: Unreadable,
+        unreadable: CorruptImages,
         first_step: int = 0,
     ):
         self.build, self.views = build, views

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data import folders, tfds_datasets, tfds_records
-from keras_googlenet.data.contents import MOST_NAMES, Contents, Half, LeftOut
+from keras_googlenet.data.contents import MOST_NAMES, Contents, LeftOut, SplitContents
 from keras_googlenet.data.image_files import orientation_of
 from keras_googlenet.data.listing import is_prepared, made_by_tfds
 
@@ -121,7 +121,7 @@ def open_dataset(
     held = _prepared_split(builder, validation)
     labels, left_out = tfds_datasets.class_names(builder), LeftOut(name)
     names = labels if len(labels) <= MOST_NAMES else []
-    halves = [s and Half(s.source, s.size, len(labels), names) for s in (train, held)]
+    halves = [s and SplitContents(s.source, s.size, len(labels), names) for s in (train, held)]
     for split, info in builder.info.splits.items():
         if split not in {used and used.partition("[")[0] for used in (training, validation)}:
             reason = "image{s} (in a split that is not used)"

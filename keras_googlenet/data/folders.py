@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_googlenet.data.contents import MOST_NAMES, Half, LeftOut, printable
+from keras_googlenet.data.contents import MOST_NAMES, LeftOut, SplitContents, printable
 from keras_googlenet.data.file_kinds import SUFFIXES, convert_command
 from keras_googlenet.data.listing import Folder, made_by_tfds, scan
 from keras_googlenet.data.split_folders import (
@@ -147,7 +147,7 @@ class Found(NamedTuple):
 
     train: Images | None
     validation: Images
-    halves: tuple[Half | None, Half]
+    halves: tuple[SplitContents | None, SplitContents]
     left_out: LeftOut
 
 
@@ -253,7 +253,9 @@ def _tells_classes(images: Images) -> bool:
     return not all(map(names_images_or_masks, images))
 
 
-def _half(folder: Folder | None, images: Images | None, root: Path, note: str = "") -> Half | None:
+def _half(
+    folder: Folder | None, images: Images | None, root: Path, note: str = ""
+) -> SplitContents | None:
     if images is None:
         return None
     place = os.path.relpath(folder.path, root)
@@ -262,7 +264,7 @@ def _half(folder: Folder | None, images: Images | None, root: Path, note: str = 
     notes = [note, f"{count:,} in folders inside of the classes" if count else ""]
     source += f" ({', '.join(filter(None, notes))})" if any(notes) else ""
     names = sorted(images) if len(images) <= MOST_NAMES else []
-    return Half(source, sum(map(len, images.values())), len(images), names)
+    return SplitContents(source, sum(map(len, images.values())), len(images), names)
 
 
 def _count_deep(folder: Folder, images: Images) -> int:
@@ -298,7 +300,7 @@ def _choose_validation(splits, known: Images, left_out: LeftOut) -> tuple[str | 
 
 
 def _refuse_same_images(splits: dict[str, Folder], measured: str):
-    """Refuses to measure on the folders that are learnt from, which links can hide."""
+    """Refuses to measure on the folders that are learned from, which links can hide."""
     if "train" not in splits:
         return
     train, other = (only_folders(splits[name]) for name in ("train", measured))
@@ -309,7 +311,7 @@ def _refuse_same_images(splits: dict[str, Folder], measured: str):
         if os.path.exists(one) and os.path.exists(two) and os.path.samefile(one, two):
             raise UserError(
                 f"{two} is the same folder as {one}, so that the network would be measured on what "
-                "it learnt; give other images for one of them, or take it away."
+                "it learned; give other images for one of them, or take it away."
             )
 
 

@@ -1,7 +1,7 @@
 """What an encoded image declares in its header, read in the graph before anything is decoded.
 
 A few bytes can declare a picture that fills the memory, and some files would be decoded to wrong
-colours without an error; both are refused here.
+colors without an error; both are refused here.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def checked(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: If it is of another format, declares more than
             `LARGEST_IMAGE` pixels, is more than `LONGEST_IMAGE` times as long as wide, is a BMP
-            with a palette of colours, or a WebP that is cut off or contradicts itself.
+            with a palette of colors, or a WebP that is cut off or contradicts itself.
     """
     encoded = tf.ensure_shape(encoded, ())  # whoever reads may not have said so
     header = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEADER_BYTES), tf.int64)
@@ -111,10 +111,10 @@ def _bmp(encoded, header):
     plain = (compression == 0) | (
         (compression == 3) & (depth == 32) & tf.reduce_all(masks == _BMP_MASKS)
     )
-    is_grey = (depth != 8) | _has_grey_palette(header, palette_start, _number(header[10:14]))
+    is_gray = (depth != 8) | _has_gray_palette(header, palette_start, _number(header[10:14]))
     checks = [
         *_require(_number(header[14:18]) >= 40, "the BMP has a header of before Windows 3"),
-        *_require(is_grey & (depth >= 8), "the BMP has a palette of colours; save it as RGB"),
+        *_require(is_gray & (depth >= 8), "the BMP has a palette of colors; save it as RGB"),
         *_require(depth != 16, "the BMP has 16 bits a pixel; save it as RGB"),
         *_require(plain, "the BMP is compressed; save it as RGB"),
     ]
@@ -122,8 +122,8 @@ def _bmp(encoded, header):
         return tf.identity(encoded), height, width
 
 
-def _has_grey_palette(header, start, end):
-    """Whether entry i of the palette is (i, i, i): TensorFlow takes the pixels for grey values."""
+def _has_gray_palette(header, start, end):
+    """Whether entry i of the palette is (i, i, i): TensorFlow takes the pixels for gray values."""
     start = tf.clip_by_value(start, 0, _HEADER_BYTES)
     entries = tf.clip_by_value(end - start, 0, _HEADER_BYTES - start) // 4
     palette = tf.reshape(header[start : start + 4 * entries], (-1, 4))[:, :3]
@@ -262,7 +262,7 @@ def _bytes_of(numbers: tf.Tensor) -> tf.Tensor:
 
 
 def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
-    """Bytes of the colour table that the flags of a GIF's screen or frame announce."""
+    """Bytes of the color table that the flags of a GIF's screen or frame announce."""
     return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
 

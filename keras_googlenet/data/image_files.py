@@ -227,8 +227,8 @@ def _too_large() -> str:
 def _as_rgb(image: Image.Image, kind: str) -> np.ndarray:
     """Scales 16 bits to 8 as TensorFlow does, and drops alpha."""
     if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PNM"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+        gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1)
     if image.mode in ("I", "F"):
         raise _Refused("its pixels are 32-bit numbers; save it with 8 bits")
     try:
@@ -392,27 +392,27 @@ def _read(path: str | os.PathLike) -> tuple[tf.Tensor, int, int]:
     return image, orientation, orientation
 
 
-class ViewBatch(NamedTuple):
-    """Pictures with the files that they come from; `images` is `(n, size, size, 3)` float32."""
+class ImageBatch(NamedTuple):
+    """Images with the files that they come from; `images` is `(n, size, size, 3)` float32."""
 
     files: list[str]
     images: np.ndarray
 
 
-def view_batches(
+def image_batches(
     files: list[str],
     image_size: int,
     errors: list[UserError],
     batch_size: int = 32,
     turned: dict[str, int] | None = None,
-) -> Iterator[ViewBatch]:
+) -> Iterator[ImageBatch]:
     """Reads image files as they are evaluated; one that cannot be read does not stop the rest.
 
     Args:
         files: Image files.
         image_size: Side of the pictures.
         errors: Is given an error for each file that cannot be read.
-        batch_size: Pictures a batch at most.
+        batch_size: SampleImages a batch at most.
         turned: Where given, images are turned upright, and the orientations are put here.
 
     Yields:
@@ -423,9 +423,9 @@ def view_batches(
         for file in files[start : start + batch_size]:
             try:
                 image = read_image(file) if turned is None else read_upright(file, turned)
-                views.append(preprocessing.evaluation_view(image, image_size).numpy())
+                views.append(preprocessing.evaluation_crop(image, image_size).numpy())
                 read.append(file)
             except UserError as error:
                 errors.append(error)
         if views:
-            yield ViewBatch(read, np.stack(views))
+            yield ImageBatch(read, np.stack(views))

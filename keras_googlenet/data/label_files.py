@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from keras_googlenet.data import datasets, folders
-from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
 from keras_googlenet.errors import UserError
 from keras_googlenet.labels import (
     decode_text,
@@ -167,7 +167,7 @@ _DELIMITERS = ",;\t|"
 Classes = dict[str, str | int | None]  # file -> label, or number of the model's class
 
 
-def open_labelled(
+def open_labeled(
     folder: str,
     labels_file: str,
     columns: Sequence[str] | None = None,
@@ -219,7 +219,7 @@ def open_labelled(
         )
     class_of = _reader_of_labels(model_labels, labels_file)
     labels, split = _classes({file: class_of(found[file]) for file in paths}, model_labels)
-    half = Half(Path(labels_file).name, split.size, len(labels))
+    half = SplitContents(Path(labels_file).name, split.size, len(labels))
     return datasets.ImageDataset(labels, None, split, Contents(folder, None, half, LeftOut(folder)))
 
 

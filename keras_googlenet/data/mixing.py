@@ -34,9 +34,9 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, alpha: float, seed: tf.Tensor):
     share_seed, place_seed = tf.unstack(tf.random.split(seed))
     sides = tf.cast(tf.shape(images)[1:3], tf.float32)
     half = sides * tf.sqrt(1.0 - beta(alpha, share_seed)) / 2
-    centre = tf.random.stateless_uniform((2,), place_seed) * sides
+    center = tf.random.stateless_uniform((2,), place_seed) * sides
     rows, columns = (
-        _inside(tf.range(sides[axis]) + 0.5, centre[axis] - half[axis], centre[axis] + half[axis])
+        _inside(tf.range(sides[axis]) + 0.5, center[axis] - half[axis], center[axis] + half[axis])
         for axis in (0, 1)
     )
     window = rows[:, tf.newaxis] & columns[tf.newaxis, :]  # h x w

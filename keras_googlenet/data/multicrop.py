@@ -16,11 +16,11 @@ from keras_googlenet.data.pipeline import READERS, fetched
 
 PAPER_SIZE = 224  # section 5: the network that the sides below are printed for
 SIDES = (256, 288, 320, 352)  # section 7: shorter side of the resized image
-SQUARES = {"first": 0, "middle": 1, "last": 2}  # section 7: left or top, centre, right or bottom
+SQUARES = {"first": 0, "middle": 1, "last": 2}  # section 7: left or top, center, right or bottom
 CORNERS = {"top left": (0, 0), "top right": (0, 2), "bottom left": (2, 0), "bottom right": (2, 2)}
-CENTRE = {"centre": (1, 1)}
+CENTER = {"center": (1, 1)}
 WHOLE = "whole square"
-PARTS = {**CORNERS, **CENTRE}  # where a crop lies in its square, in halves of the free way
+PARTS = {**CORNERS, **CENTER}  # where a crop lies in its square, in halves of the free way
 
 
 class View(NamedTuple):
@@ -58,7 +58,7 @@ def protocol(crops: int, sides: tuple[int, ...] = SIDES) -> Protocol:
     One crop and ten are of the first side alone and are among the 144.
 
     Args:
-        crops: 1: the centre. 10: the corners and the centre of the middle square, mirrored too
+        crops: 1: the center. 10: the corners and the center of the middle square, mirrored too
             (Krizhevsky et al. 2012, section 4.1). 144: the paper's own (section 7).
         sides: Shorter sides in pixels for a network of 224; with other than four of them, "144"
             gives 36 crops a side.
@@ -68,7 +68,7 @@ def protocol(crops: int, sides: tuple[int, ...] = SIDES) -> Protocol:
     [1, 10, 144]
     """
     if crops == 1:
-        return Protocol(sides[:1], (False,), ("middle",), tuple(CENTRE))
+        return Protocol(sides[:1], (False,), ("middle",), tuple(CENTER))
     if crops == 10:
         return Protocol(sides[:1], (False, True), ("middle",), tuple(PARTS))
     return Protocol(sides, (False, True), tuple(SQUARES), (*PARTS, WHOLE))
@@ -109,7 +109,7 @@ def crops_at(image: tf.Tensor, size: int, side: tf.Tensor, views: Protocol) -> t
 
 
 def _window(shape, size: int, side, square: str, part: str):
-    """Returns top, left and extent; halves are added up before rounding: centres are exact."""
+    """Returns top, left and extent; halves are added up before rounding: centers are exact."""
     free = SQUARES[square] * (shape - side)  # along the shorter side this is 0
     if part == WHOLE:
         return *tf.unstack(free // 2), side

@@ -35,7 +35,7 @@ class Order(NamedTuple):
 
     Attributes:
         size: Examples of the split.
-        batch_size: Pictures a step over all workers; an epoch is as many whole steps as there are.
+        batch_size: Images a step over all workers; an epoch is as many whole steps as there are.
         seed: Decides the permutations, together with the number of the epoch.
     """
 
@@ -142,7 +142,7 @@ def train_batches(
     Args:
         split: What to read; at least `batch_size` examples.
         image_size: Side of the pictures.
-        batch_size: Pictures a step over all workers, a multiple of their number; the rest of an
+        batch_size: Images a step over all workers, a multiple of their number; the rest of an
             epoch that fills no batch is left out.
         seed: Decides order and changes.
         augmentation: How pictures come from images.
@@ -160,7 +160,7 @@ def train_batches(
     """
     order = Order(split.size, batch_size, seed)
     steps = order.steps - first_step % order.steps if steps is None else steps
-    view = train_view(split, image_size, seed, augmentation)
+    view = train_crop(split, image_size, seed, augmentation)
     is_readable = _readable(unreadable, split.size)
     blank = tf.zeros((image_size, image_size, 3), tf.uint8), tf.zeros((), tf.int64)
 
@@ -192,7 +192,7 @@ def train_batches(
     )
 
 
-def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentation):
+def train_crop(split: Split, image_size: int, seed: int, augmentation: Augmentation):
     """Returns the function `(epoch, number, source) -> (picture, label)`; pictures are uint8.
 
     Args:
@@ -205,7 +205,7 @@ def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentat
 
     def view(epoch, number, source):
         keys = tf.unstack(tf.random.split(_key(seed, epoch, number), 4))
-        crop_seed, flip_seed, resize_seed, colour_seed = keys
+        crop_seed, flip_seed, resize_seed, color_seed = keys
         encoded, label = split.open(number, source)
         image = preprocessing.decode_random_crop(encoded, crop_seed, augmentation.area)
         if augmentation.random_interpolation:
@@ -214,7 +214,7 @@ def train_view(split: Split, image_size: int, seed: int, augmentation: Augmentat
             image = preprocessing.resize_crop(image, image_size)
         image = preprocessing.random_flip(image, flip_seed)
         if augmentation.distort_colours:
-            image = preprocessing.distort_colours(image, colour_seed)
+            image = preprocessing.distort_colours(image, color_seed)
         if randaugment is not None:
             image = randaugment(image)
         return _rounded(tf.ensure_shape(image, (image_size, image_size, 3))), label
@@ -257,7 +257,7 @@ def validation_batches(
     Args:
         split: What to read.
         image_size: Side of the pictures.
-        batch_size: Pictures a step over all workers, a multiple of their number.
+        batch_size: Images a step over all workers, a multiple of their number.
         worker: Which part of each batch to make.
         unreadable: Numbers of examples that have weight 0.
         first_step: Step to begin with.
@@ -273,7 +273,7 @@ def validation_batches(
     def picture(number, source):
         counts = (number < split.size) & is_readable(tf.minimum(number, split.size - 1))
         image, label = tf.cond(
-            counts, lambda: evaluation_picture(split, number, source, image_size), lambda: blank
+            counts, lambda: evaluation_image(split, number, source, image_size), lambda: blank
         )
         return image, label, tf.cast(counts, tf.float32)
 
@@ -291,10 +291,10 @@ def validation_batches(
     )
 
 
-def evaluation_picture(split: Split, number: tf.Tensor, source: tf.Tensor, image_size: int):
+def evaluation_image(split: Split, number: tf.Tensor, source: tf.Tensor, image_size: int):
     """Makes an example as it is evaluated: `(image_size, image_size, 3)` float32, and its label."""
     encoded, label = split.open(number, source)
-    return preprocessing.evaluation_view(preprocessing.decode(encoded), image_size), label
+    return preprocessing.evaluation_crop(preprocessing.decode(encoded), image_size), label
 
 
 def _key(seed: int, epoch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
@@ -347,7 +347,7 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int) -> tf.dat
     Args:
         split: What to read.
         image_size: Side of the pictures.
-        batch_size: Pictures a batch; the last one may have fewer.
+        batch_size: SampleImages a batch; the last one may have fewer.
 
     Returns:
         Dataset of `(images, labels)`: `(n, image_size, image_size, 3)` float32 RGB in [0, 255]
@@ -355,7 +355,7 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int) -> tf.dat
     """
     examples = fetched(split, tf.data.Dataset.range(split.size), batch_size)
     pictures = examples.map(
-        lambda number, source: evaluation_picture(split, number, source, image_size),
+        lambda number, source: evaluation_image(split, number, source, image_size),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return pictures.batch(batch_size).prefetch(tf.data.AUTOTUNE)

@@ -15,7 +15,7 @@ CROP_RATIO = 256 / 224  # shorter side before the central crop, over the crop: t
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes JPEG, PNG, BMP, or the first frame of GIF or WebP bytes.
 
-    Grey becomes three equal channels, alpha is dropped, 16 bits are scaled to 8, and the
+    Gray becomes three equal channels, alpha is dropped, 16 bits are scaled to 8, and the
     orientation that EXIF may note is ignored.
 
     Args:
@@ -95,7 +95,7 @@ def central_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, 3))
 
 
-def evaluation_view(image: tf.Tensor, size: int) -> tf.Tensor:
+def evaluation_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     """What a network sees of an image when it is evaluated: one central crop.
 
     Args:
@@ -109,7 +109,7 @@ def evaluation_view(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def evaluation_square(image: tf.Tensor, size: int) -> tf.Tensor:
-    """The part of an image that `evaluation_view` shows, at the image's own resolution.
+    """The part of an image that `evaluation_crop` shows, at the image's own resolution.
 
     Args:
         image: `(h, w, 3)`, any dtype.
@@ -211,15 +211,15 @@ def adjust_brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def adjust_contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Moves `image`, `(h, w, 3)` float32, away from its mean grey; 0 is that grey."""
-    grey = tf.reduce_mean(_luminance(image))
-    return grey + (image - grey) * factor
+    """Moves `image`, `(h, w, 3)` float32, away from its mean gray; 0 is that gray."""
+    gray = tf.reduce_mean(_luminance(image))
+    return gray + (image - gray) * factor
 
 
 def adjust_saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Moves each pixel of `image`, `(h, w, 3)` float32, away from its own grey; 0 is grey."""
-    grey = _luminance(image)
-    return grey + (image - grey) * factor
+    """Moves each pixel of `image`, `(h, w, 3)` float32, away from its own gray; 0 is gray."""
+    gray = _luminance(image)
+    return gray + (image - gray) * factor
 
 
 def distort_colours(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -251,5 +251,5 @@ def distort_colours(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _luminance(image: tf.Tensor) -> tf.Tensor:
-    """Grey of each pixel, `(h, w, 1)`, by the weights of ITU-R BT.601."""
+    """Gray of each pixel, `(h, w, 1)`, by the weights of ITU-R BT.601."""
     return tf.reduce_sum(image * (0.299, 0.587, 0.114), axis=-1, keepdims=True)

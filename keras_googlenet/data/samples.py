@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_googlenet.data import datasets, preprocessing
-from keras_googlenet.data.contents import Contents, Half, LeftOut
+from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
 from keras_googlenet.data.corrupt_images import NAMED
 from keras_googlenet.data.file_kinds import FIRST_BYTES
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
@@ -15,7 +15,7 @@ from keras_googlenet.labels import split_label
 
 
 class Sample(NamedTuple):
-    """Pictures and what is on them.
+    """Images and what is on them.
 
     Attributes:
         images: `(n, size, size, 3)` float32 RGB in [0, 255], as they are evaluated.
@@ -36,10 +36,10 @@ def read_sample(
         names: Class names of the split.
         labels: Those of a model; classes are told apart by wnid where there is one.
         image_size: Side of the pictures.
-        count: Pictures at most.
+        count: SampleImages at most.
 
     Returns:
-        Pictures with their classes among `labels`; classes are `None` if one is not among them.
+        Images with their classes among `labels`; classes are `None` if one is not among them.
 
     Raises:
         UserError: If images cannot be read; it names up to ten, each with the reason.
@@ -56,7 +56,7 @@ def read_sample(
             first_bytes = encoded and encoded.numpy()[:FIRST_BYTES]
             errors.append(f"{split.name(number)} ({reason_of(error, first_bytes)})")
             continue
-        images.append(preprocessing.evaluation_view(image, image_size).numpy())
+        images.append(preprocessing.evaluation_crop(image, image_size).numpy())
         classes.append(known[int(label)])
     if errors:
         raise UserError(
@@ -66,7 +66,7 @@ def read_sample(
     return Sample(np.stack(images), None if None in known else np.asarray(classes, "int64"))
 
 
-def open_pictures(folder: str) -> datasets.ImageDataset | None:
+def open_images(folder: str) -> datasets.ImageDataset | None:
     """Opens a folder with images right inside as one class without a name.
 
     Returns:
@@ -77,7 +77,7 @@ def open_pictures(folder: str) -> datasets.ImageDataset | None:
     if not found.images:
         return None
     images = {"": found.all_images()}
-    contents = Contents(folder, None, Half("all of it", len(images[""]), 1), left_out)
+    contents = Contents(folder, None, SplitContents("all of it", len(images[""]), 1), left_out)
     return datasets.ImageDataset([""], None, datasets.folder_split(images, [""]), contents)
 
 

@@ -1,7 +1,7 @@
 """The built-in data set: drawn objects of ten classes, from small to large, with their masks.
 
 `shapes` is an ordinary TensorFlow Datasets builder, so it takes the same path as `imagenet2012`;
-it is drawn on first use instead of downloaded. Neither colour nor place nor size tells the class,
+it is drawn on first use instead of downloaded. Neither color nor place nor size tells the class,
 only the outline does, and it comes at sizes a factor of four apart, which is what the branches of
 an inception module are for.
 """
@@ -30,10 +30,10 @@ SMALLEST, LARGEST = 27, 108  # diameter of an object in pixels
 _SUPERSAMPLING = 2
 _MARGIN = 10  # pixels that stay free of the object, about what a central crop cuts away
 _TILT = np.radians(25)  # greatest rotation of an object
-_COLOUR_DISTANCE = 140  # least distance in RGB between the textures of object and ground
-_COLOUR_SPREAD = 28  # the two colours of a texture lie this far at most from their middle
+_COLOR_DISTANCE = 140  # least distance in RGB between the textures of object and ground
+_COLOR_SPREAD = 28  # the two colors of a texture lie this far at most from their middle
 _CONTOUR = 3  # pixels of the dark line around an object, which the mask includes
-_CONTOUR_COLOUR = (25, 25, 25)
+_CONTOUR_COLOR = (25, 25, 25)
 _NOISE = 6.0  # standard deviation of the grain, of 255
 _QUALITY = 92  # of the JPEG
 
@@ -78,16 +78,16 @@ def draw(name: str, generator: np.random.Generator) -> tuple[Image.Image, Image.
         generator: Decides everything else.
 
     Returns:
-        `(image, mask)`: RGB and 8-bit grey pictures of 128x128 pixels; the mask is 255 on the
+        `(image, mask)`: RGB and 8-bit gray pictures of 128x128 pixels; the mask is 255 on the
         object, 0 elsewhere, and between them on its edge.
     """
-    background, ink = _contrasting_colours(generator)
+    background, ink = _contrasting_colors(generator)
     canvas = _texture(background, generator)
     _scatter_distractors(canvas, generator)
     mask = _object_mask(name, generator)
     canvas.paste(_texture(ink, generator), mask=mask)
     inside = mask.filter(ImageFilter.MinFilter(2 * _CONTOUR + 1))
-    canvas.paste(_CONTOUR_COLOUR, mask=ImageChops.subtract(mask, inside))
+    canvas.paste(_CONTOUR_COLOR, mask=ImageChops.subtract(mask, inside))
     noise = _NOISE * generator.standard_normal((SIDE, SIDE, 1), dtype="float32")
     return Image.fromarray(np.clip(canvas + noise, 0, 255).astype("uint8")), mask
 
@@ -99,24 +99,24 @@ def _encoded(image: Image.Image, kind: str = "PNG") -> io.BytesIO:
     return file
 
 
-def _contrasting_colours(generator) -> np.ndarray:
-    """Two pairs of colours, `(2, 2, 3)`: the texture of the ground and that of the object."""
+def _contrasting_colors(generator) -> np.ndarray:
+    """Two pairs of colors, `(2, 2, 3)`: the texture of the ground and that of the object."""
     while True:
         base = generator.uniform(20, 235, (2, 1, 3))
-        if np.linalg.norm(base[0] - base[1]) > _COLOUR_DISTANCE:
-            spread = generator.uniform(-_COLOUR_SPREAD, _COLOUR_SPREAD, (2, 2, 3))
+        if np.linalg.norm(base[0] - base[1]) > _COLOR_DISTANCE:
+            spread = generator.uniform(-_COLOR_SPREAD, _COLOR_SPREAD, (2, 2, 3))
             return np.clip(base + spread, 0, 255).astype("float32")
 
 
-def _texture(colours, generator) -> Image.Image:
-    """Mixes two colours `(2, 3)` by waves or by smooth noise."""
+def _texture(colors, generator) -> Image.Image:
+    """Mixes two colors `(2, 3)` by waves or by smooth noise."""
     if generator.random() < 0.5:
         amount = _waves(generator)
     else:
         cells = int(generator.integers(3, 20))
         noise = Image.fromarray(generator.integers(0, 256, (cells, cells), dtype="uint8"))
         amount = np.asarray(noise.resize((SIDE, SIDE), Image.BICUBIC), "float32") / 255
-    mixed = colours[0] + amount[..., None] * (colours[1] - colours[0])
+    mixed = colors[0] + amount[..., None] * (colors[1] - colors[0])
     return Image.fromarray(mixed.astype("uint8"))
 
 
@@ -129,18 +129,18 @@ def _waves(generator) -> np.ndarray:
 
 
 def _scatter_distractors(canvas: Image.Image, generator):
-    """Draws strokes and specks of any colour, smaller than any object."""
+    """Draws strokes and specks of any color, smaller than any object."""
     pen = ImageDraw.Draw(canvas)
     for _ in range(generator.integers(4, 13)):
-        colour = tuple(int(c) for c in generator.integers(0, 256, 3))
+        color = tuple(int(c) for c in generator.integers(0, 256, 3))
         x, y = generator.uniform(0, SIDE, 2)
         length, angle = generator.uniform(3, 26), generator.uniform(0, 2 * np.pi)
         end = (x + length * np.cos(angle), y + length * np.sin(angle))
         if generator.random() < 0.5:
-            pen.line([(x, y), end], fill=colour, width=int(generator.integers(1, 4)))
+            pen.line([(x, y), end], fill=color, width=int(generator.integers(1, 4)))
         else:
             spread = generator.uniform(2, 6, (5, 2)) * _circle(5)
-            pen.polygon([(x + dx, y + dy) for dx, dy in spread], fill=colour)
+            pen.polygon([(x + dx, y + dy) for dx, dy in spread], fill=color)
 
 
 def _object_mask(name: str, generator) -> Image.Image:
@@ -150,21 +150,21 @@ def _object_mask(name: str, generator) -> Image.Image:
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     stretch = np.exp(generator.uniform(-0.12, 0.12)) ** np.array([1, -1])
     room = max(SIDE / 2 - _MARGIN - diameter / 2, 0)
-    centre = SIDE / 2 + generator.uniform(-room, room, 2)
+    center = SIDE / 2 + generator.uniform(-room, room, 2)
 
     big = Image.new("L", (SIDE * _SUPERSAMPLING,) * 2)
     pen = ImageDraw.Draw(big)
     for outline, fill in OUTLINES[name]:
-        points = (outline * stretch @ rotation.T * diameter / 2 + centre) * _SUPERSAMPLING
+        points = (outline * stretch @ rotation.T * diameter / 2 + center) * _SUPERSAMPLING
         pen.polygon([tuple(point) for point in points], fill=fill)
     return big.resize((SIDE, SIDE), Image.BOX)
 
 
-def _circle(points: int = 48, radii=1.0, centre=(0.0, 0.0)) -> np.ndarray:
-    """Points around a centre, `(points, 2)`; a list of radii is gone through again and again."""
+def _circle(points: int = 48, radii=1.0, center=(0.0, 0.0)) -> np.ndarray:
+    """Points around a center, `(points, 2)`; a list of radii is gone through again and again."""
     angle = np.arange(points) * (2 * np.pi / points)
     radius = np.resize(radii, points)[:, None]
-    return radius * np.stack([np.sin(angle), -np.cos(angle)], axis=1) + centre
+    return radius * np.stack([np.sin(angle), -np.cos(angle)], axis=1) + center
 
 
 def _heart() -> np.ndarray:
@@ -181,7 +181,7 @@ _HOURGLASS = [(-0.7, -0.9), (0.7, -0.9), (0.12, 0), (0.7, 0.9), (-0.7, 0.9), (-0
 # Name -> polygons in [-1, 1], drawn in turn: 255 adds to the object, 0 cuts a hole.
 OUTLINES = {
     "arrow": [(np.array(_ARROW), 255)],
-    "crescent": [(_circle(), 255), (_circle(radii=0.85, centre=(0.5, 0)), 0)],
+    "crescent": [(_circle(), 255), (_circle(radii=0.85, center=(0.5, 0)), 0)],
     "cross": [(np.array(_CROSS), 255)],
     "disc": [(_circle(), 255)],
     "heart": [(_heart(), 255)],

@@ -302,7 +302,7 @@ def _one_of_each(named: dict[str, list[Folder]]) -> dict[str, Folder]:
     for kind, folders in named.items():
         train = splits.get("train")
         known = {loose(name) for name in only_folders(train).folders} if train else None
-        if known:  # of `eval/` and `validation/`, the one with classes that are learnt
+        if known:  # of `eval/` and `validation/`, the one with classes that are learned
             folders = sorted(folders, key=lambda each: _classes_of(each).isdisjoint(known))
         splits[kind] = _merged(folders) if _are_parts(folders, known) else folders[0]
     return splits

@@ -25,7 +25,7 @@ _ENDS = 4096  # bytes at the beginning and at the end of a file that stand for i
 _NAMED = 3  # images that a sentence names
 
 
-class Halves(NamedTuple):
+class SplitRecord(NamedTuple):
     """The two halves of a data set.
 
     Attributes:
@@ -39,28 +39,28 @@ class Halves(NamedTuple):
     sample: np.ndarray
 
     @property
-    def learnt(self) -> np.ndarray:
+    def learned(self) -> np.ndarray:
         """What is in the training half alone: images of both halves may look the same from here."""
         return np.setdiff1d(self.train, self.validation)
 
-    def followed_by(self, now: "Halves") -> "Halves":
-        """Returns the halves of a run that goes on with other ones: what it learnt stays learnt."""
-        validation = np.setdiff1d(now.validation, self.learnt)
+    def followed_by(self, now: "SplitRecord") -> "SplitRecord":
+        """Returns the record of a run that goes on with other images: what it learned stays learned."""
+        validation = np.setdiff1d(now.validation, self.learned)
         sample = np.unique(np.concatenate([self.sample, now.sample]), axis=0)
-        return Halves(np.union1d(self.train, now.train), validation, sample)
+        return SplitRecord(np.union1d(self.train, now.train), validation, sample)
 
-    def same_as(self, other: "Halves") -> bool:
+    def same_as(self, other: "SplitRecord") -> bool:
         """Says whether both halves hold the same images."""
         return all(np.array_equal(*pair) for pair in zip(self, other, strict=True))
 
-    def among_learnt(self, split: Split, labels: list[str]) -> np.ndarray:
-        """Says which images of a split were learnt from, `(size,)` booleans.
+    def among_learned(self, split: Split, labels: list[str]) -> np.ndarray:
+        """Says which images of a split were learned from, `(size,)` booleans.
 
         Those of the sample are told by their contents; the others by name, unless most of the
         sample only look alike.
         """
         found = hashes(split, labels)
-        alike = np.isin(found, self.learnt)
+        alike = np.isin(found, self.learned)
         contents = dict(self.sample.tolist())
         checked = [number for number in np.flatnonzero(alike) if int(found[number]) in contents]
         other = [n for n in checked if content_hash(split.files[n]) != contents[int(found[n])]]
@@ -71,7 +71,7 @@ class Halves(NamedTuple):
         return alike
 
 
-def halves_of(dataset: ImageDataset) -> Halves:
+def record_of(dataset: ImageDataset) -> SplitRecord:
     """Returns the halves of a data set, its training half empty where it has none."""
     found, sampled = [], [np.empty((0, 2), "uint64")]
     for split in (dataset.train, dataset.validation):
@@ -82,7 +82,7 @@ def halves_of(dataset: ImageDataset) -> Halves:
             chosen = order[:SAMPLED]
             contents = [content_hash(split.files[number]) for number in chosen]
             sampled.append(np.stack([hashed[chosen], np.array(contents, "uint64")], axis=1))
-    return Halves(*found, np.unique(np.concatenate(sampled), axis=0))
+    return SplitRecord(*found, np.unique(np.concatenate(sampled), axis=0))
 
 
 def hashes(split: Split, labels: list[str]) -> np.ndarray:
@@ -114,7 +114,7 @@ def _hash(content: bytes) -> np.uint64:
     return np.frombuffer(hashlib.blake2b(content, digest_size=8).digest(), "uint64")[0]
 
 
-def write(folder: Path, dataset: ImageDataset, halves: Halves | None):
+def write(folder: Path, dataset: ImageDataset, halves: SplitRecord | None):
     """Writes down in a run directory what a data set holds, and its halves if they are known."""
     if halves is not None:
         with replacing(folder / SPLIT_FILE) as file:
@@ -125,11 +125,11 @@ def write(folder: Path, dataset: ImageDataset, halves: Halves | None):
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> Halves | None:
+def read(folder: Path) -> SplitRecord | None:
     """Reads the halves of a run; `None` where they are not there, or damaged."""
     try:
         with np.load(folder / SPLIT_FILE) as found:
-            return Halves(*(found[name] for name in Halves._fields))
+            return SplitRecord(*(found[name] for name in SplitRecord._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -143,16 +143,16 @@ def read_contents(folder: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def without_learnt(dataset: ImageDataset, before: Halves | None) -> ImageDataset:
-    """Leaves out of the validation half what a run has learnt from until now."""
+def without_learned(dataset: ImageDataset, before: SplitRecord | None) -> ImageDataset:
+    """Leaves out of the validation half what a run has learned from until now."""
     if before is None or dataset.validation.files is None:
         return dataset
-    learnt = before.among_learnt(dataset.validation, dataset.labels)
-    kept = np.flatnonzero(~learnt)
+    learned = before.among_learned(dataset.validation, dataset.labels)
+    kept = np.flatnonzero(~learned)
     return dataset.measured_on(kept) if len(kept) else dataset
 
 
-def changes(before: Halves, dataset: ImageDataset, now: Halves) -> str:
+def changes(before: SplitRecord, dataset: ImageDataset, now: SplitRecord) -> str:
     """Says how a data set differs from what it was; nothing where it does not.
 
     Args:
@@ -175,7 +175,7 @@ def changes(before: Halves, dataset: ImageDataset, now: Halves) -> str:
     return ", ".join(said)
 
 
-def shared(dataset: ImageDataset, halves: Halves) -> str:
+def shared(dataset: ImageDataset, halves: SplitRecord) -> str:
     """Names images of the sample that lie in both halves; nothing if none does."""
     if dataset.validation.files is None:
         return ""

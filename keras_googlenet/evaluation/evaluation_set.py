@@ -1,4 +1,4 @@
-"""What networks are to be measured on: images that none of them has learnt from."""
+"""What networks are to be measured on: images that none of them has learned from."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,14 +40,14 @@ def dataset_for(
         runs: The runs that they come from, as far as they come from any.
         dataset: Name or folder that is asked for; the first run's if not given.
         data_dir: Where TensorFlow Datasets keeps its files; the run's if not given.
-        note: Is given a sentence about images that a run learnt from.
+        note: Is given a sentence about images that a run learned from.
 
     Returns:
         The data set. Of one that a run was trained on, its validation split is what was held out.
 
     Raises:
         UserError: If nobody names a data set, it cannot be used, or two runs held out different
-            images, so that one of them may have learnt from what it would be measured on.
+            images, so that one of them may have learned from what it would be measured on.
     """
     if dataset is None and not runs:
         raise UserError("a model file does not say what to measure it on; give --dataset.")
@@ -59,24 +59,24 @@ def dataset_for(
         own = next((run for run in runs if _is_moved(run, opened)), None)
         if own is not None:
             opened = _held_out(own, dataset, data_dir, note)
-    learnt = warn_of_learnt(runs, opened, note if dataset is not None else lambda text: None)
-    if learnt and dataset is None:
+    learned = warn_of_learned(runs, opened, note if dataset is not None else lambda text: None)
+    if learned and dataset is None:
         raise UserError(
-            "the runs were validated on different images, so that one may have learnt from the "
+            "the runs were validated on different images, so that one may have learned from the "
             "other's; give --dataset with images that none of them has seen."
         )
     return opened
 
 
-def warn_of_learnt(
+def warn_of_learned(
     runs: Sequence[Trained], opened: datasets.ImageDataset, note: Callable[[str], None]
 ) -> int:
     """Says how many of the images to measure on each run was trained on; returns the greatest."""
-    counts = [_learnt(run, opened) for run in runs]
-    for run, learnt in zip(runs, counts, strict=True):
-        if learnt:
+    counts = [_learned(run, opened) for run in runs]
+    for run, learned in zip(runs, counts, strict=True):
+        if learned:
             note(
-                f"warning: {run.workdir} was trained on {learnt} of these "
+                f"warning: {run.workdir} was trained on {learned} of these "
                 f"{opened.validation.size} images; give --dataset with images that it has not seen."
             )
     return max(counts, default=0)
@@ -94,7 +94,7 @@ def _is_moved(run: Trained, opened: datasets.ImageDataset) -> bool:
     if known is None:
         return False
     try:
-        there = split_record.halves_of(_open(run, opened.contents.dataset, None))
+        there = split_record.record_of(_open(run, opened.contents.dataset, None))
     except UserError:  # too small to be split, for one
         return False
     parts = (there.train, known.train), (there.validation, known.validation)
@@ -145,17 +145,17 @@ def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDatas
         return opened
     note(
         f"warning: {dataset} is not what it was: {gone} of the images that {run.workdir} held out "
-        f"are gone, and {np.sum(~kept)} are new or were learnt from, and left out."
+        f"are gone, and {np.sum(~kept)} are new or were learned from, and left out."
     )
     return opened.measured_on(np.flatnonzero(kept))
 
 
-def _learnt(run: Trained, opened: datasets.ImageDataset) -> int:
+def _learned(run: Trained, opened: datasets.ImageDataset) -> int:
     """Counts the images to measure on that a run was trained on, as far as it says."""
     split = opened.validation
     if split.files is not None:
         known = split_record.read(run.workdir)
-        return 0 if known is None else int(known.among_learnt(split, opened.labels).sum())
+        return 0 if known is None else int(known.among_learned(split, opened.labels).sum())
     trained, held_out = (
         (split_record.read_contents(run.workdir).get(half) or {}).get("source", "")
         for half in ("train", "validation")

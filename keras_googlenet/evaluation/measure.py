@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data import multicrop as crop_geometry
-from keras_googlenet.data.corrupt_images import Unreadable, decode
+from keras_googlenet.data.corrupt_images import CorruptImages, decode
 from keras_googlenet.data.datasets import Split
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.errors import UserError
@@ -130,7 +130,7 @@ def measure_split(
             probabilities.
     """
     kept = [np.empty(0, plan.record_type) if partial is None else partial.read()]
-    unreadable = Unreadable(split, note)
+    unreadable = CorruptImages(split, note)
     unreadable.numbers |= set(np.flatnonzero(~is_readable(kept[0])).tolist())
     done, networks = len(kept[0]), networks_of(plan.members, strategy)
     with contextlib.closing(Progress(split.size, done)) as progress:

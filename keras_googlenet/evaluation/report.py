@@ -18,7 +18,7 @@ from keras_googlenet.evaluation import metrics
 from keras_googlenet.evaluation.ensemble import Plan
 from keras_googlenet.labels import TOP, split_label
 
-_BLUE, _ORANGE = "#0072b2", "#e69f00"  # Okabe and Ito: told apart by colour-blind eyes
+_BLUE, _ORANGE = "#0072b2", "#e69f00"  # Okabe and Ito: told apart by color-blind eyes
 _ALL_NAMES = 40  # classes up to which a confusion matrix names them all
 _INCHES_A_CLASS = 0.3
 
@@ -36,7 +36,7 @@ def reliability_diagram(rows: list[dict]) -> str:
     middles = [(row["least"] + row["greatest"]) / 2 for row in rows]
     widths = [row["greatest"] - row["least"] for row in rows]
     axes.bar(middles, [row["accuracy"] for row in rows], widths, color=_BLUE, edgecolor="white")
-    axes.plot([0, 1], [0, 1], "--", color="grey", label="as sure as right")
+    axes.plot([0, 1], [0, 1], "--", color="gray", label="as sure as right")
     axes.plot(
         [row["confidence"] for row in rows],
         [row["accuracy"] for row in rows],
@@ -71,8 +71,8 @@ def confusion_matrix(counts: np.ndarray, rows: Sequence[str], columns: Sequence[
         axes.set_yticks(range(len(rows)), rows)
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, count, ha="center", va="center", color=colour, size=7)
+                color = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, count, ha="center", va="center", color=color, size=7)
     figure.colorbar(image, label="share of the class", shrink=0.8)
     return _drawn(figure)
 

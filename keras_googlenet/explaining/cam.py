@@ -147,7 +147,7 @@ def gradcam(
     - "scorecam": relu(sum over k of p_k A_k), where p_k is the class's probability when the image
       is seen through A_k alone, over the 256 channels that vary most (Wang et al. 2020). It
       differs from the paper in that p_k is not compared with that of a blank image;
-    - "saliency": the greatest absolute gradient of the three colours of a pixel (Simonyan et al.
+    - "saliency": the greatest absolute gradient of the three colors of a pixel (Simonyan et al.
       2014);
     - "smoothgrad": the same of the mean gradient over 25 noisy copies (Smilkov et al. 2017).
 
@@ -163,7 +163,7 @@ def gradcam(
         labels: Class names, for a class that is given by name.
 
     Returns:
-        `(n, h, w)` float32 at input size, not normalised, at least 0.
+        `(n, h, w)` float32 at input size, not normalized, at least 0.
 
     Raises:
         ValueError: If there is no such layer, class, method or head, `model` is no GoogLeNet, or
@@ -210,7 +210,7 @@ def map_logits(
 
 
 def stretch(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes maps `(n, h, w)` bilinearly, so that a cell's centre stays where it is."""
+    """Resizes maps `(n, h, w)` bilinearly, so that a cell's center stays where it is."""
     stretched = tf.image.resize(np.asarray(maps)[..., None], size, method="bilinear")
     return stretched.numpy()[..., 0]
 

@@ -1,4 +1,4 @@
-"""Figures of maps: colours that colour-blind eyes tell apart, each with its bar."""
+"""Figures of maps: colors that color-blind eyes tell apart, each with its bar."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ from keras_googlenet.normal_form import preprocess_for
 _COLUMNS = 4  # panels a row
 _INCHES = 3.0  # side of a panel
 _TITLE = 26  # letters a line over a panel
-_BRIGHTEST = 99.5  # percentile that has the last colour: single pixels would else darken the rest
+_BRIGHTEST = 99.5  # percentile that has the last color: single pixels would else darken the rest
 _FOR, _AGAINST = "#b2182b", "#2166ac"  # the ends of RdBu_r
 _DPI = 110
 _QUALITY = 88  # of the JPEG on a page; as PNG it would be five times as large
@@ -42,7 +42,7 @@ def draw_panels(photograph: np.ndarray, panels: Sequence[Panel], unit: str, shar
     Args:
         photograph: `(s, s, 3)` uint8 RGB: what the network saw, at any resolution.
         panels: The maps; each is stretched over the photograph.
-        unit: What the colour bars measure.
+        unit: What the color bars measure.
         shared: Whether the maps have one scale, so that they can be compared.
 
     Returns:
@@ -63,7 +63,7 @@ def draw_panels(photograph: np.ndarray, panels: Sequence[Panel], unit: str, shar
     highest = [float(np.percentile(panel.map, _BRIGHTEST)) for panel in panels]
     for cell, panel, top in zip(axes[1:], panels, highest, strict=False):
         top = (max(highest) if shared else top) or 1.0
-        cell.imshow(_grey(photograph), cmap="gray", extent=extent, vmin=0, vmax=255)
+        cell.imshow(_gray(photograph), cmap="gray", extent=extent, vmin=0, vmax=255)
         drawn = cell.imshow(panel.map, "viridis", alpha=0.6, extent=extent, vmin=0, vmax=top)
         cell.set_title(textwrap.fill(panel.title, _TITLE))
         bar = figure.colorbar(drawn, ax=cell, shrink=0.8, extend="max", label=unit)
@@ -110,7 +110,7 @@ def _draw_module(figure, row, photograph: np.ndarray, maps: BranchMaps):
     extent = _extent(photograph)
     scale = Normalize(-top, top)
     for cell, found in zip(row, (whole, *maps.values()), strict=False):
-        cell.imshow(_grey(photograph), "gray", extent=extent, vmin=0, vmax=255, alpha=0.7)
+        cell.imshow(_gray(photograph), "gray", extent=extent, vmin=0, vmax=255, alpha=0.7)
         strength = 0.25 + 0.7 * np.abs(found) / top  # where there is nothing, the photograph shows
         cell.imshow(found, "RdBu_r", norm=scale, extent=extent, alpha=strength)
         cell.set_axis_off()
@@ -120,14 +120,14 @@ def _draw_module(figure, row, photograph: np.ndarray, maps: BranchMaps):
 
 def _draw_shares(cell, maps: BranchMaps):
     found = shares(maps)
-    colours = [_FOR if value >= 0 else _AGAINST for value in found.values()]
-    cell.barh(list(found), list(found.values()), color=colours)
+    colors = [_FOR if value >= 0 else _AGAINST for value in found.values()]
+    cell.barh(list(found), list(found.values()), color=colors)
     for place, value in enumerate(found.values()):
         side = (
             {"x": value + 0.03, "ha": "left"} if value >= 0 else {"x": value - 0.03, "ha": "right"}
         )
         cell.text(y=place, s=f"{value:+.0%}", va="center", size=9, **side)
-    cell.axvline(0, color="grey", linewidth=0.8)
+    cell.axvline(0, color="gray", linewidth=0.8)
     total = sum(float(part.sum()) for part in maps.values())
     cell.set(xlim=(-1.35, 1.35), xticks=[], xlabel=f"sum {total:+.3g}")
     cell.invert_yaxis()
@@ -151,12 +151,12 @@ def _extent(photograph: np.ndarray) -> tuple[int, int, int, int]:
     return (0, photograph.shape[1], photograph.shape[0], 0)
 
 
-def _grey(photograph: np.ndarray) -> np.ndarray:
-    """Without its colours, so that those of the map are the only ones."""
+def _gray(photograph: np.ndarray) -> np.ndarray:
+    """Without its colors, so that those of the map are the only ones."""
     return photograph.mean(axis=-1)
 
 
-_WEIGHED, _GRADIENT = "activation, weighed", "logit a grey level"
+_WEIGHED, _GRADIENT = "activation, weighed", "logit a gray level"
 _UNITS = {
     "gradcam": "evidence, logit a cell",
     "gradcam++": _WEIGHED,
@@ -164,7 +164,7 @@ _UNITS = {
     "scorecam": _WEIGHED,
     "saliency": _GRADIENT,
     "smoothgrad": _GRADIENT,
-}  # of the colour bars
+}  # of the color bars
 
 
 class Photograph(NamedTuple):
@@ -192,7 +192,7 @@ class Subject(NamedTuple):
 
     def look_at(self, file: str, image: tf.Tensor) -> Photograph:
         """Shows the network an image, `(h, w, 3)` uint8; `UserError` if it answers with NaN."""
-        view = preprocessing.evaluation_view(image, self.image_size).numpy()
+        view = preprocessing.evaluation_crop(image, self.image_size).numpy()
         square = preprocessing.evaluation_square(image, self.image_size).numpy()
         outputs = self.model.predict_on_batch(preprocess_for(self.model, view[None]))
         outputs = outputs if isinstance(outputs, list) else [outputs]

@@ -8,7 +8,7 @@ from scipy import ndimage, stats
 from keras_googlenet.imagenet import check_images
 
 TOLERANCE = 15 / 500  # of the side: 15 pixels on PASCAL VOC, Zhang et al. 2018
-THRESHOLD = 0.5  # of the greatest value; the convention of weakly supervised localisation varies
+THRESHOLD = 0.5  # of the greatest value; the convention of weakly supervised localization varies
 STEPS = 10  # of deletion and insertion
 _BLUR = 0.1  # of the side: standard deviation of what insertion starts from
 
@@ -88,7 +88,7 @@ def deletion_curve(
 
     Args:
         predict: Images `(n, h, w, 3)` -> probabilities `(n, classes)`.
-        images: RGB in [0, 255]; what is taken away becomes the mean colour of the image.
+        images: RGB in [0, 255]; what is taken away becomes the mean color of the image.
         maps: `(n, h, w)`.
         classes: Whose probability is watched.
         steps: Steps from all pixels to none.

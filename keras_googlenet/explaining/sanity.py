@@ -1,6 +1,6 @@
 """Networks that have forgotten: a map that does not change with them explains nothing.
 
-Source: Adebayo et al., "Sanity checks for saliency maps", 2018, cascading randomisation.
+Source: Adebayo et al., "Sanity checks for saliency maps", 2018, cascading randomization.
 """
 
 import random
@@ -8,7 +8,7 @@ import random
 import keras
 
 
-def randomise(network: keras.Model, lowest: str, seed: int = 0) -> keras.Model:
+def randomize(network: keras.Model, lowest: str, seed: int = 0) -> keras.Model:
     """Copies a network with new random weights from its end down to a layer.
 
     Args:

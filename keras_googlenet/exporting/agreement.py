@@ -19,8 +19,8 @@ LOW_PRECISION_TOLERANCE = 0.1  # where the network itself computes in 16 bits
 Run = Callable[[np.ndarray], np.ndarray]  # images in [0, 255] -> probabilities
 
 
-class Pictures(NamedTuple):
-    """Pictures to compare on.
+class SampleImages(NamedTuple):
+    """Images to compare on.
 
     Attributes:
         images: `(n, size, size, 3)` float32 RGB in [0, 255].
@@ -62,7 +62,7 @@ class Agreement(NamedTuple):
 
 
 def compare(
-    model: keras.Model, run: Run, tolerance: float, pictures: Pictures | None = None
+    model: keras.Model, run: Run, tolerance: float, pictures: SampleImages | None = None
 ) -> Agreement:
     """Compares an export with its network, and refuses one that differs.
 
@@ -71,7 +71,7 @@ def compare(
         run: The export.
         tolerance: Greatest difference of a probability that is let pass. A network that computes
             in 16 bits itself is granted `LOW_PRECISION_TOLERANCE`.
-        pictures: What to compare on; `sample_pictures` when not given.
+        pictures: What to compare on; `sample_images` when not given.
 
     Raises:
         UserError: If a probability differs by more than `tolerance`, or, on average, the sum of
@@ -79,7 +79,7 @@ def compare(
     """
     network = exported_network(model)
     if pictures is None:
-        pictures = sample_pictures(network.inputs[0].shape[1])
+        pictures = sample_images(network.inputs[0].shape[1])
     batches = np.split(pictures.images, range(BATCH_SIZE, len(pictures.images), BATCH_SIZE))
     expected = np.concatenate(
         [network.predict_on_batch(preprocess_for(network, batch)) for batch in batches]
@@ -107,7 +107,7 @@ def _is_softmax(scores: np.ndarray) -> bool:
     return np.allclose(scores.sum(axis=-1), 1, atol=LOW_PRECISION_TOLERANCE)
 
 
-def _agreement(expected: np.ndarray, actual: np.ndarray, pictures: Pictures) -> Agreement:
+def _agreement(expected: np.ndarray, actual: np.ndarray, pictures: SampleImages) -> Agreement:
     difference = np.abs(actual - expected)
     best = [scores.argmax(axis=-1) for scores in (expected, actual)]
     accuracies = None
@@ -122,8 +122,8 @@ def _agreement(expected: np.ndarray, actual: np.ndarray, pictures: Pictures) -> 
     )
 
 
-def sample_pictures(size: int) -> Pictures:
-    """Makes pictures that differ in colour, coarseness and contrast, the same every time.
+def sample_images(size: int) -> SampleImages:
+    """Makes pictures that differ in color, coarseness and contrast, the same every time.
 
     Args:
         size: Side in pixels.
@@ -138,4 +138,4 @@ def sample_pictures(size: int) -> Pictures:
         index = np.arange(size) * cells // size
         images.append(coarse[index][:, index])
     origin = f"{SAMPLE_PICTURES} pictures made by code"
-    return Pictures(np.asarray(images, "float32"), None, origin)
+    return SampleImages(np.asarray(images, "float32"), None, origin)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
+from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Run, SampleImages, compare
 from keras_googlenet.exporting.formats import converting, labels_of, replacing_with_labels
 from keras_googlenet.exporting.serving_network import answering_network, exported_network
 from keras_googlenet.layers import LocalResponseNormalization
@@ -107,7 +107,7 @@ def _split(bias: float, largest: float) -> float | None:
     return float(np.sqrt(largest * bias))
 
 
-# Greatest difference of a probability, for each kind of quantisation.
+# Greatest difference of a probability, for each kind of quantization.
 TOLERANCES = {"none": TOLERANCE, "float16": 0.02, "dynamic": 0.25, "int8": 0.5}
 
 IO_TYPES = {"float32": tf.float32, "uint8": tf.uint8, "int8": tf.int8}
@@ -118,7 +118,7 @@ def export_litert(
     path: str | Path,
     labels: list[str] | None = None,
     quantize: str = "none",
-    pictures: Pictures | None = None,
+    pictures: SampleImages | None = None,
     io: str = "float32",
 ) -> tuple[Path, Agreement]:
     """Writes a LiteRT file with its labels beside it.
@@ -132,7 +132,7 @@ def export_litert(
         labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
         quantize: "none"; "float16" or "dynamic" (int8) for smaller weights; "int8" for integer
             arithmetic throughout.
-        pictures: What to compare on; `sample_pictures` if not given. "int8" needs them: every
+        pictures: What to compare on; `sample_images` if not given. "int8" needs them: every
             other one tells the ranges of the activations, the rest are compared on.
         io: Type of the input and the output of an "int8" file. With "uint8" the input is the
             pixels as they are and the output counts in 1/256; with "int8" both are less by 128,
@@ -161,7 +161,7 @@ def export_litert(
     return path, agreement
 
 
-def halves(pictures: Pictures | None) -> tuple[np.ndarray, Pictures]:
+def halves(pictures: SampleImages | None) -> tuple[np.ndarray, SampleImages]:
     """Splits pictures into those to calibrate with and those to compare on.
 
     Raises:
@@ -170,7 +170,7 @@ def halves(pictures: Pictures | None) -> tuple[np.ndarray, Pictures]:
     if pictures is None or len(pictures.images) < 2:
         raise UserError("int8 needs pictures to find ranges with; give two or more.")
     images, classes, origin = pictures
-    rest = Pictures(images[1::2], None if classes is None else classes[1::2], origin)
+    rest = SampleImages(images[1::2], None if classes is None else classes[1::2], origin)
     return images[::2], rest
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
+from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Run, SampleImages, compare
 from keras_googlenet.exporting.formats import converting, labels_of, optional, replacing_with_labels
 from keras_googlenet.exporting.serving_network import answering_network, exported_network
 
@@ -18,7 +18,7 @@ def export_onnx(
     model: keras.Model,
     path: str | Path,
     labels: list[str] | None = None,
-    pictures: Pictures | None = None,
+    pictures: SampleImages | None = None,
 ) -> tuple[Path, Agreement]:
     """Writes an ONNX file with its labels beside it.
 
@@ -29,7 +29,7 @@ def export_onnx(
         model: Any GoogLeNet; the main head is exported.
         path: File to write, `.onnx`.
         labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
-        pictures: What to compare on, in ONNX Runtime; `sample_pictures` if not given.
+        pictures: What to compare on, in ONNX Runtime; `sample_images` if not given.
 
     Returns:
         The file, and how it compares with `model`.

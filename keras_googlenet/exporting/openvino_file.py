@@ -7,7 +7,7 @@ import keras
 
 from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
-from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
+from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Run, SampleImages, compare
 from keras_googlenet.exporting.formats import converting, labels_of, optional, replacing_with_labels
 from keras_googlenet.exporting.serving_network import answering_network, exported_network
 
@@ -16,7 +16,7 @@ def export_openvino(
     model: keras.Model,
     path: str | Path,
     labels: list[str] | None = None,
-    pictures: Pictures | None = None,
+    pictures: SampleImages | None = None,
 ) -> tuple[Path, Agreement]:
     """Writes a network for OpenVINO with its labels beside it.
 
@@ -27,7 +27,7 @@ def export_openvino(
         model: Any GoogLeNet; the main head is exported.
         path: File to write, `.xml`; the weights go into the `.bin` beside it.
         labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
-        pictures: What to compare on, computed in float32; `sample_pictures` if not given.
+        pictures: What to compare on, computed in float32; `sample_images` if not given.
 
     Returns:
         The `.xml` file, and how it compares with `model`.

@@ -11,7 +11,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from keras_googlenet.atomic import replacing
 from keras_googlenet.data import preprocessing
 from keras_googlenet.errors import UserError
-from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Pictures, Run, compare
+from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Run, SampleImages, compare
 from keras_googlenet.exporting.formats import labels_of
 from keras_googlenet.exporting.serving_network import exported_network, serving_network
 from keras_googlenet.labels import TOP, write_labels
@@ -63,7 +63,7 @@ def export_saved_model(
     path: str | Path,
     labels: list[str] | None = None,
     precision: str = "float32",
-    pictures: Pictures | None = None,
+    pictures: SampleImages | None = None,
 ) -> tuple[Path, Agreement]:
     """Writes the next version of a SavedModel for TF Serving.
 
@@ -81,7 +81,7 @@ def export_saved_model(
         labels: Class names; `default_labels` if not given.
         precision: "float32" or "bfloat16", which processors with AVX512-BF16 or AMX compute
             faster.
-        pictures: What to compare on; `sample_pictures` if not given.
+        pictures: What to compare on; `sample_images` if not given.
 
     Returns:
         The new version's folder, and how it compares with `model`.
@@ -169,7 +169,7 @@ def _decoded(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes, resizes and crops each image of a batch as it is evaluated."""
     with tf.device("/CPU:0"):
         return tf.map_fn(
-            lambda image: preprocessing.evaluation_view(preprocessing.decode(image), size),
+            lambda image: preprocessing.evaluation_crop(preprocessing.decode(image), size),
             encoded,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
             parallel_iterations=DECODERS,

@@ -19,8 +19,8 @@ def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.nda
 
     A 3x3 or 5x5 convolution sees the module before it through a 1x1 convolution; the expanded
     weight is the kernel that the two make together. ReLU, pooling and local response
-    normalisation between them are ignored, so it is what the connection would be if they were
-    linear; batch normalisation's factors are multiplied in.
+    normalization between them are ignored, so it is what the connection would be if they were
+    linear; batch normalization's factors are multiplied in.
 
     Args:
         model: A GoogLeNet, as `normal_form` takes it.
@@ -75,7 +75,7 @@ def _convolution(layer, channel: int, target: str):
 
 
 def _folded(model, convolution) -> np.ndarray:
-    """The kernel, with the factor of the batch normalisation that follows: `(k, k, in, out)`."""
+    """The kernel, with the factor of the batch normalization that follows: `(k, k, in, out)`."""
     kernel = np.asarray(convolution.kernel, "float32")
     name = f"{convolution.name}_bn"
     if not any(layer.name == name for layer in model.layers):

@@ -33,7 +33,7 @@ def top_crops(
 
     Args:
         model: A GoogLeNet, as `normal_form` takes it.
-        layer: As for `visualise`.
+        layer: As for `visualize`.
         channels: Channel numbers; `None` for the layer as a whole, whose mean square counts.
         batches: Images `(n, h, w, 3)` RGB in [0, 255], all of one size.
         count: Crops of each channel.

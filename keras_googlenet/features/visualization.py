@@ -1,4 +1,4 @@
-"""Feature visualisation: pictures that a channel, a neuron, a branch or a class answers to.
+"""Feature visualization: pictures that a channel, a neuron, a branch or a class answers to.
 
 Source: Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
 """
@@ -15,18 +15,18 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.features.units import check_layer
 from keras_googlenet.normal_form import copy_trunk, normal_form, trunk_inputs
 
-# Square root of the covariance of ImageNet's colours, RGB, as lucid publishes it.
-_COLOUR_ROOT = np.array(
+# Square root of the covariance of ImageNet's colors, RGB, as lucid publishes it.
+_COLOR_ROOT = np.array(
     [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype="float32"
 )
-_DEVIATION = 0.01  # of the first spectrum: nearly grey
+_DEVIATION = 0.01  # of the first spectrum: nearly gray
 
 
 def random_spectrum(count: int, size: int, seed: int) -> np.ndarray:
     """Draws spectra to start from.
 
     Args:
-        count: Pictures.
+        count: SampleImages.
         size: Side of a picture in pixels.
         seed: Decides them.
 
@@ -51,9 +51,9 @@ def to_pixels(spectrum: tf.Tensor, size: int) -> tf.Tensor:
     scaled = tf.complex(spectrum[0], spectrum[1]) * _scale(size)
     planes = tf.signal.irfft2d(scaled, fft_length=(size, size)) / 4  # lucid's contrast
     decorrelated = tf.transpose(planes, (0, 2, 3, 1))
-    longest = np.linalg.norm(_COLOUR_ROOT, axis=0).max()
-    colours = tf.tensordot(decorrelated, tf.constant(_COLOUR_ROOT.T / longest), axes=1)
-    return 255 * tf.sigmoid(colours)
+    longest = np.linalg.norm(_COLOR_ROOT, axis=0).max()
+    colors = tf.tensordot(decorrelated, tf.constant(_COLOR_ROOT.T / longest), axes=1)
+    return 255 * tf.sigmoid(colors)
 
 
 def _scale(size: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def _scale(size: int) -> np.ndarray:
     return (size / frequency).astype("complex64")
 
 
-_GREY = 127.5  # beyond the border
+_GRAY = 127.5  # beyond the border
 _JITTER = 8  # pixels
 _SCALES = (0.9, 1.1)
 _DEGREES = 10.0
@@ -88,7 +88,7 @@ def move(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def warp(pictures: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
-    """Moves pictures around their middle; grey comes in from beyond the border.
+    """Moves pictures around their middle; gray comes in from beyond the border.
 
     Args:
         pictures: `(n, size, size, 3)`.
@@ -113,7 +113,7 @@ def warp(pictures: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, angle: tf.Tens
         images=pictures,
         transforms=transforms,
         output_shape=(size, size),
-        fill_value=_GREY,
+        fill_value=_GRAY,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
@@ -126,7 +126,7 @@ _SLEEPING = 0.1  # share of the gradient that passes where the unit is off, or i
 _DIVERSITY = 0.5  # weight of the likeness of pictures against the mean activation that they reach
 
 
-def visualise(
+def visualize(
     model: keras.Model,
     layer: str,
     directions: np.ndarray | Sequence[int] | None = None,
@@ -151,8 +151,8 @@ def visualise(
             the layer as a whole, such as a branch: the mean of the squares of all its channels.
         neuron: Whether only the unit in the middle counts.
         size: Side of the pictures in pixels, 32 or more.
-        steps: Steps of the optimiser.
-        diversity: Pictures a direction, which are pushed apart by the likeness of their textures.
+        steps: Steps of the optimizer.
+        diversity: Images a direction, which are pushed apart by the likeness of their textures.
         seed: Decides start and movements.
         progress: Whether to show a bar, if standard error is a terminal.
 
@@ -196,7 +196,7 @@ def unit_network(model: keras.Model, layer: str) -> keras.Model:
 
     Args:
         model: A GoogLeNet, as `normal_form` takes it.
-        layer: As for `visualise`.
+        layer: As for `visualize`.
 
     Returns:
         A float32 model from preprocessed images to what goes into the layer's ReLUs, or to logits.
@@ -206,7 +206,7 @@ def unit_network(model: keras.Model, layer: str) -> keras.Model:
     """
     model = normal_form(model)
     check_layer(model, layer)
-    relu = f"{layer}_relu"  # a convolution stands for all of its unit, batch normalisation too
+    relu = f"{layer}_relu"  # a convolution stands for all of its unit, batch normalization too
     named = {found.name for found in model.layers}
     output = _before_relu(model.get_layer(relu if relu in named else layer))
     network = copy_trunk(model, output, any_size=True)

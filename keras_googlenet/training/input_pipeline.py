@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data import pipeline
-from keras_googlenet.data.corrupt_images import PastUnreadable, Unreadable, decode
+from keras_googlenet.data.corrupt_images import CorruptImages, WithoutCorrupt, decode
 from keras_googlenet.data.datasets import ImageDataset
 from keras_googlenet.errors import UserError
 from keras_googlenet.training.distribution import distribute, this_worker
@@ -58,8 +58,8 @@ class InputPipeline:
         self._validation_batch_size = min(self.batch_size, padded)
         self._most_steps = recipe.max_steps or recipe.epochs * self.steps
         self.epochs = min(recipe.epochs, math.ceil(self._most_steps / self.steps))
-        self._unreadable_train = Unreadable(train, note, self.worker.count)
-        self._unreadable_validation = Unreadable(validation, note, self.worker.count)
+        self._unreadable_train = CorruptImages(train, note, self.worker.count)
+        self._unreadable_validation = CorruptImages(validation, note, self.worker.count)
 
     @property
     def used_recipe(self) -> Recipe:
@@ -81,7 +81,7 @@ class InputPipeline:
         examples, present = counts.sum(), np.count_nonzero(counts)
         return tf.constant(examples / (present * np.maximum(counts, 1)), tf.float32)
 
-    def train(self, first_step: int = 0) -> PastUnreadable:
+    def train(self, first_step: int = 0) -> WithoutCorrupt:
         """Returns the batches of the run from a step on, epoch after epoch: `(images, labels)`.
 
         Images are `(n, size, size, 3)` uint8 RGB, labels `(n, classes)` float32.
@@ -111,7 +111,7 @@ class InputPipeline:
             )
             return distribute(self.strategy, batches)
 
-        view = pipeline.train_view(split, recipe.image_size, recipe.seed, augmentation)
+        view = pipeline.train_crop(split, recipe.image_size, recipe.seed, augmentation)
         order_of_run = pipeline.Order(split.size, self.batch_size, recipe.seed)
 
         def views(step):
@@ -124,10 +124,10 @@ class InputPipeline:
         def view_one(epoch, number):
             return view(epoch, number, split.fetch(number[None])[0])
 
-        return PastUnreadable(build, views, self._unreadable_train, first_step)
+        return WithoutCorrupt(build, views, self._unreadable_train, first_step)
 
     @functools.cached_property
-    def validation(self) -> PastUnreadable:
+    def validation(self) -> WithoutCorrupt:
         """Passes over the validation split: `(images, labels, weights)`.
 
         Images are float32, to the last digit what evaluate.py shows the network; weights `(n,)`
@@ -150,7 +150,7 @@ class InputPipeline:
             here = numbers[self.worker.index :: self.worker.count]
             return [(number, functools.partial(decode, split, number)) for number in here]
 
-        return PastUnreadable(lambda step: build(step, len(unreadable.numbers)), views, unreadable)
+        return WithoutCorrupt(lambda step: build(step, len(unreadable.numbers)), views, unreadable)
 
     def _one_hot(self, images, labels, weights):
         return images, tf.one_hot(labels, self.classes), weights

@@ -262,7 +262,7 @@ class TensorBoard:
             raise WriteError(reason) from error
 
 
-_COLOURS = ("#0072b2", "#e69f00", "#009e73")  # Okabe and Ito: told apart by colour-blind eyes
+_COLORS = ("#0072b2", "#e69f00", "#009e73")  # Okabe and Ito: told apart by color-blind eyes
 
 
 def draw_curves(history: list[dict[str, float]], path: Path):
@@ -276,9 +276,9 @@ def draw_curves(history: list[dict[str, float]], path: Path):
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        for head, colour in zip(HEADS, _COLOURS, strict=True):
+        for head, color in zip(HEADS, _COLORS, strict=True):
             if f"{head}_{quantity}" in history[0]:
-                _draw_head(axes, history, f"{head}_{quantity}", head, colour)
+                _draw_head(axes, history, f"{head}_{quantity}", head, color)
         axes.set(xlabel="epoch", ylabel=quantity)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -287,7 +287,7 @@ def draw_curves(history: list[dict[str, float]], path: Path):
         figure.savefig(file, dpi=120)
 
 
-def _draw_head(axes, history, key: str, head: str, colour: str):
+def _draw_head(axes, history, key: str, head: str, color: str):
     epochs = [row["epoch"] + 1 for row in history]
-    axes.plot(epochs, [row[key] for row in history], "-", color=colour, alpha=0.5)
-    axes.plot(epochs, [row[f"val_{key}"] for row in history], "o--", color=colour, label=head)
+    axes.plot(epochs, [row[key] for row in history], "-", color=color, alpha=0.5)
+    axes.plot(epochs, [row[f"val_{key}"] for row in history], "o--", color=color, label=head)

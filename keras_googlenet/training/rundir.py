@@ -86,7 +86,7 @@ def _where_its_data_lies(before: Recipe, recipe: Recipe, workdir: Path) -> Recip
         return before
     there = dataclasses.replace(before, dataset=recipe.dataset)
     opened = open_dataset(there.dataset, there.data_dir, there.validation_split, there.seed)
-    if not known.same_as(split_record.halves_of(opened)):
+    if not known.same_as(split_record.record_of(opened)):
         return before
     print(f"the data set of {workdir} lies in {recipe.dataset} now", file=sys.stderr)
     there.save(workdir)
@@ -117,7 +117,7 @@ def _holds_training(workdir: Path) -> bool:
     )
 
 
-def learnt_before(workdir: Path) -> split_record.Halves | None:
+def learned_before(workdir: Path) -> split_record.SplitRecord | None:
     """Returns the halves of the run in a directory; `None` where nothing was trained yet."""
     return split_record.read(workdir) if _holds_training(workdir) else None
 
@@ -198,14 +198,14 @@ def _describe(recipe: Recipe, workdir: Path, dataset: ImageDataset):
     recipe.save(workdir)  # before anything else: it is what tells a run directory
     with replacing(file) as temporary:
         write_labels(temporary, dataset.labels)
-    now, before = split_record.halves_of(dataset), split_record.read(workdir)
+    now, before = split_record.record_of(dataset), split_record.read(workdir)
     if not holds_training:
         twice = split_record.shared(dataset, now)
         if twice:
             print(f"warning: images lie in both halves{twice}", file=sys.stderr)
     elif before is None:
         now = None
-        print(f"warning: {workdir} does not say which images it has learnt from", file=sys.stderr)
+        print(f"warning: {workdir} does not say which images it has learned from", file=sys.stderr)
     else:
         changed = split_record.changes(before, dataset, now)
         if changed:

@@ -18,8 +18,8 @@ from keras_googlenet.errors import UserError
 COUNT, SHARDS = 23, 3
 
 
-class Greys(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Pictures of one grey each, which is three times their number."""
+class Grays(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Images of one gray each, which is three times their number."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -42,7 +42,7 @@ class Greys(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def prepare(folder, kind="tfrecord"):
-    builder = Greys(data_dir=folder, file_format=kind)
+    builder = Grays(data_dir=folder, file_format=kind)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(num_shards=SHARDS),
         file_format=kind,
@@ -52,7 +52,7 @@ def prepare(folder, kind="tfrecord"):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("greys"))
+    return prepare(tmp_path_factory.mktemp("grays"))
 
 
 def read(builder, split, numbers):
@@ -87,7 +87,7 @@ def test_array_record_gives_every_example_once(tmp_path):
 
 
 def test_places_are_found_once_and_anew_for_other_files(prepared, monkeypatch, tmp_path):
-    folder = shutil.copytree(prepared.data_dir, tmp_path / "greys" / "1.0.0")
+    folder = shutil.copytree(prepared.data_dir, tmp_path / "grays" / "1.0.0")
     builder = tfds.builder_from_directory(folder)
     expected = in_a_row(builder, "train")
     assert read(builder, "train", range(COUNT)) == expected
@@ -165,7 +165,7 @@ def test_a_damaged_record_and_a_lost_file_are_errors_of_their_own_images(prepare
     assert preprocessing.decode(opener(sources[1])[0]).shape[2] == 3
 
 
-class Photographs(Greys, skip_registration=True):
+class Photographs(Grays, skip_registration=True):
     """128 JPEGs of about 90 kB."""
 
     def _generate_examples(self, count):

@@ -47,7 +47,7 @@ def box(crop, image_side, side):
 def expected_boxes(side, landscape):
     """Section 7 in plain words, for a 3 : 2 image and crops of 224 pixels."""
     boxes = []
-    for square in (0, side // 4, side // 2):  # left or top, centre, right or bottom
+    for square in (0, side // 4, side // 2):  # left or top, center, right or bottom
         x, y = (square, 0) if landscape else (0, square)
         margin = side - 224
         for dx, dy in ((0, 0), (margin, 0), (0, margin), (margin, margin)):
@@ -83,7 +83,7 @@ def test_a_square_has_48_distinct_crops_three_times_each():
     assert len(counts) == 48 and set(counts.values()) == {3}
 
 
-def test_ten_crops_are_corners_and_centre_of_the_middle_square():
+def test_ten_crops_are_corners_and_center_of_the_middle_square():
     found = all_crops(coordinates(256, 384), 10)  # nothing is resized
     corners = [(int(crop[0, 0, 0]), int(crop[0, 0, 1])) for crop in found]
     assert corners[:5] == [(64, 0), (96, 0), (64, 32), (96, 32), (80, 16)]
@@ -94,7 +94,7 @@ def test_ten_crops_are_corners_and_centre_of_the_middle_square():
 @pytest.mark.parametrize("size", [65, 72, 96, 224])
 def test_one_crop_is_the_evaluation_view(shape, size):
     image = tf.constant(np.random.default_rng(size).integers(0, 256, (*shape, 3), "uint8"))
-    view = preprocessing.evaluation_view(image, size)
+    view = preprocessing.evaluation_crop(image, size)
     np.testing.assert_array_equal(all_crops(image, 1, size)[0], view)
     views = multicrop.protocol(144).views()
     place = views.index(multicrop.protocol(1).views()[0])

@@ -247,7 +247,7 @@ def test_sets_for_classification_are_to_be_downloaded(name, tmp_path, monkeypatc
         ({"test": 4}, 0.1, (None, "test")),
         ({"test": 4, "validation": 4}, 0.1, (None, "validation")),
         ({"everything": 4}, 0.1, (None, "everything")),
-        ({"train": 20, "unlabelled": 9, "extra": 9}, 0.1, ("train[:90%]", "train[90%:]")),
+        ({"train": 20, "unlabeled": 9, "extra": 9}, 0.1, ("train[:90%]", "train[90%:]")),
         ({"train": 20, "validation": 0, "test": 4}, 0.1, ("train", "test")),
         ({"train": 20, "test": SECRET}, 0.1, ("train[:90%]", "train[90%:]")),
         ({"train": 20, "validation": SECRET, "test": 4}, 0.1, ("train", "test")),
@@ -273,7 +273,7 @@ def open_with(splits, small_pictures, tmp_path):
 @pytest.mark.parametrize(
     ("splits", "share", "sentence"),
     [
-        ({"extra": 4, "unlabelled": 4}, 0.1, "it has extra, unlabelled, and train"),
+        ({"extra": 4, "unlabeled": 4}, 0.1, "it has extra, unlabeled, and train"),
         ({"test": SECRET}, 0.1, "has no split to measure on; it has test"),
         ({"train": 20}, 0.001, r"train\[100%:\] of the data set small_pictures holds no image"),
         ({"train": 20}, 0.999, r"train\[:0%\] of the data set small_pictures holds no image"),

@@ -20,7 +20,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def normalised():
+def normalized():
     keras.utils.set_random_seed(5)
     model = GoogLeNet(classes=5, input_shape=(32, 32, 3), variant="batchnorm", aux_heads=False)
     generator = np.random.default_rng(5)
@@ -32,7 +32,7 @@ def normalised():
 
 def test_a_spectrum_of_one_wave_is_that_wave():
     spectrum = np.zeros((2, 1, 3, 16, 9), "float32")
-    spectrum[0, 0, 0, 0, 2] = 0.5  # two periods across, of the first decorrelated colour
+    spectrum[0, 0, 0, 0, 2] = 0.5  # two periods across, of the first decorrelated color
     pixels = visualization.to_pixels(tf.constant(spectrum), 16).numpy()[0]
     along = np.log(pixels[..., 0] / (255 - pixels[..., 0]))  # undoes the sigmoid
     x = np.arange(16)
@@ -43,7 +43,7 @@ def test_a_spectrum_of_one_wave_is_that_wave():
     assert along[0, 0] == pytest.approx(amplitude, rel=1e-4)
 
 
-def test_pictures_begin_nearly_grey():
+def test_pictures_begin_nearly_gray():
     pixels = visualization.to_pixels(
         tf.constant(visualization.random_spectrum(2, SIZE, 0)), SIZE
     ).numpy()
@@ -101,7 +101,7 @@ def mean_activation(model, layer, pictures, channel):
 
 def test_a_channel_answers_to_its_picture(model):
     layer = "inception_3a_output"
-    drawn = visualization.visualise(model, layer, [5, 200], size=SIZE, steps=15)
+    drawn = visualization.visualize(model, layer, [5, 200], size=SIZE, steps=15)
     assert drawn.shape == (2, 1, SIZE, SIZE, 3) and 0 <= drawn.min() and drawn.max() <= 255
     start = visualization.to_pixels(
         tf.constant(visualization.random_spectrum(2, SIZE, 0)), SIZE
@@ -111,31 +111,31 @@ def test_a_channel_answers_to_its_picture(model):
         before = mean_activation(model, layer, start[place : place + 1], channel)
         other = mean_activation(model, layer, drawn[1 - place], channel)
         assert reached > 1.5 * before and reached > other
-    again = visualization.visualise(model, layer, [5, 200], size=SIZE, steps=15)
+    again = visualization.visualize(model, layer, [5, 200], size=SIZE, steps=15)
     np.testing.assert_array_equal(drawn, again)
 
 
 @pytest.mark.slow
 def test_classes_branches_neurons_and_directions_have_pictures(model):
-    logits = visualization.visualise(model, "main", [1], size=SIZE, steps=8)
+    logits = visualization.visualize(model, "main", [1], size=SIZE, steps=8)
     network = visualization.unit_network(model, "main")
     start = visualization.to_pixels(
         tf.constant(visualization.random_spectrum(1, SIZE, 0)), SIZE
     ).numpy()
     before, after = (network([preprocess_input(x)])[0, 1].numpy() for x in (start, logits[0]))
     assert after > before
-    assert visualization.visualise(model, "inception_3b_5x5", size=SIZE, steps=1).shape[:2] == (
+    assert visualization.visualize(model, "inception_3b_5x5", size=SIZE, steps=1).shape[:2] == (
         1,
         1,
     )
-    neuron = visualization.visualise(model, "conv2_3x3", [7], size=SIZE, steps=8, neuron=True)[0, 0]
+    neuron = visualization.visualize(model, "conv2_3x3", [7], size=SIZE, steps=8, neuron=True)[0, 0]
     moved = np.abs(neuron - start[0]).mean(axis=-1)
     assert moved[16:32, 16:32].mean() > 2 * moved[:6].mean()  # it sees 19 pixels in the middle
     direction = np.zeros((1, 192), "float32")
     direction[0, 7] = 1
-    ours = visualization.visualise(model, "conv2_3x3", direction, size=SIZE, steps=2)
+    ours = visualization.visualize(model, "conv2_3x3", direction, size=SIZE, steps=2)
     np.testing.assert_array_equal(
-        ours, visualization.visualise(model, "conv2_3x3", [7], size=SIZE, steps=2)
+        ours, visualization.visualize(model, "conv2_3x3", [7], size=SIZE, steps=2)
     )
 
 
@@ -146,7 +146,7 @@ def test_diversity_makes_pictures_less_alike(model):
     def likeness(weight):
         visualization._DIVERSITY, kept = weight, visualization._DIVERSITY
         try:
-            drawn = visualization.visualise(model, layer, [5], size=SIZE, steps=20, diversity=2)[0]
+            drawn = visualization.visualize(model, layer, [5], size=SIZE, steps=20, diversity=2)[0]
         finally:
             visualization._DIVERSITY = kept
         x = np.maximum(network([preprocess_input(drawn)]).numpy(), 0).reshape(2, -1, 256)
@@ -201,16 +201,16 @@ def test_names_of_the_same_channel_have_the_same_weights(model):
 
 
 @pytest.mark.slow
-def test_batch_normalisation_is_multiplied_in(normalised):
+def test_batch_normalization_is_multiplied_in(normalized):
     found = circuits.expanded_weights(
-        normalised,
+        normalized,
         units.Units("inception_3a_output", (1,)),
         units.Units("inception_3b_3x3", (2,)),
     )[0, 0]
     scaled = []
     for name in ("inception_3b_3x3_reduce", "inception_3b_3x3"):
-        gamma, _, _, variance = normalised.get_layer(f"{name}_bn").get_weights()
-        kernel = np.asarray(normalised.get_layer(name).kernel)
+        gamma, _, _, variance = normalized.get_layer(f"{name}_bn").get_weights()
+        kernel = np.asarray(normalized.get_layer(name).kernel)
         scaled.append(kernel * gamma / np.sqrt(variance + 1e-3))
     expected = np.zeros((3, 3))
     for middle in range(128):
@@ -256,8 +256,8 @@ def test_units_that_do_not_exist(model, text, message):
         units.parse_units(text, model, ["a", "b", "star", "d", "e"])
 
 
-def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalised, photographs):
-    for network, variant in ((model, "paper"), (normalised, "batchnorm")):
+def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalized, photographs):
+    for network, variant in ((model, "paper"), (normalized, "batchnorm")):
         inputs = preprocess_input(photographs[:1, :65, :65], variant)
         for layer in ("inception_3a_5x5", "inception_3a_5x5_relu"):
             ours = visualization.unit_network(network, layer)([inputs]).numpy()
@@ -279,7 +279,7 @@ def test_a_convolution_stands_for_what_goes_into_its_relu(model, normalised, pho
 )
 def test_pictures_of_what_does_not_exist(model, layer, directions, message):
     with pytest.raises(UserError, match=message):
-        visualization.visualise(model, layer, directions, size=SIZE, steps=1)
+        visualization.visualize(model, layer, directions, size=SIZE, steps=1)
 
 
 def test_the_receptive_field_is_what_changes_a_unit(model):

@@ -166,7 +166,7 @@ def test_nobody_listens():
             400,
             "assertion failed: [the header declares] [70000000] [pixels]\n\t "
             "[[{{function_node map_while_body_2}}{{node map/while/Assert/Assert}}]]",
-            serving_client.PictureRefused,
+            serving_client.ImageRefused,
             "refuses: the header declares 70000000 pixels.",
         ),
         (400, 'Serving signature name: "classify" not found', UserError, "check the model's name"),
@@ -270,7 +270,7 @@ def test_a_request_by_grpc_is_what_the_proto_says(version, number, label):
         (
             "INVALID_ARGUMENT",
             "bad header",
-            serving_client.PictureRefused,
+            serving_client.ImageRefused,
             "refuses: bad header.",
             1,
         ),
@@ -341,7 +341,7 @@ def test_grpc_does_not_send_a_picture_that_is_too_large_again():
     small = [("grpc.max_receive_message_length", 100)]
     with serving_peers.grpc_server(lambda *_: grpc_answer(), small) as address:
         classify = serving_client.connect(serving_client.ServedModel(address, "net", None, 60))
-        with pytest.raises(serving_client.PictureRefused, match="refuses: .*larger than max"):
+        with pytest.raises(serving_client.ImageRefused, match="refuses: .*larger than max"):
             classify(b"x" * 1000)
 
 
@@ -378,7 +378,7 @@ def test_the_answer_is_the_keras_networks(
     assert f"{tmp_path / 'bad.png'}: " in outcome.err
     (row,) = json.loads(outcome.out)
     assert row["file"] == str(tmp_path / "photo.png")
-    view = preprocessing.evaluation_view(preprocessing.decode(file.getvalue()), 65)
+    view = preprocessing.evaluation_crop(preprocessing.decode(file.getvalue()), 65)
     scores = serving_folder[1][0].predict_on_batch(preprocess_input(view[None].numpy(), "paper"))
     want = decode_predictions(scores, 5, SERVED_LABELS)[0]
     assert np.ptp([p.score for p in want]) > 100 * TOLERANCE

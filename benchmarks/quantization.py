@@ -1,9 +1,9 @@
-"""What quantising to int8 costs a network, and how much of it local response normalisation costs.
+"""What quantizing to int8 costs a network, and how much of it local response normalization costs.
 
-    python -m benchmarks.quantisation googlenet.keras --calibration photos
+    python -m benchmarks.quantization googlenet.keras --calibration photos
 
 photos holds class folders; every other picture tells the ranges, the rest are compared on. The
-second row has the normalisations in float between integer layers, so that the difference to the
+second row has the normalizations in float between integer layers, so that the difference to the
 first is their own share. Below the table stand the operators of the int8 file.
 """
 
@@ -30,11 +30,11 @@ def main():
     parser.add_argument("--calibration", required=True, help="folder of class folders")
     flags = parser.parse_args()
     loaded = models.load(flags.model, flags.variant)
-    dataset = samples.open_pictures(flags.calibration) or datasets.open_dataset(flags.calibration)
+    dataset = samples.open_images(flags.calibration) or datasets.open_dataset(flags.calibration)
     images, classes = samples.read_sample(
         dataset.validation, dataset.labels, loaded.labels, loaded.image_size, PICTURES
     )
-    pictures = agreement.Pictures(images, classes, f"half of {len(images)} images")
+    pictures = agreement.SampleImages(images, classes, f"half of {len(images)} images")
     calibration, pictures = litert.halves(pictures)
     int8 = litert.litert_bytes(loaded.model, "int8", calibration)
     partly = partly_in_float(loaded.model, calibration)

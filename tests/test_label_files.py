@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_googlenet.data import folders
-from keras_googlenet.data.label_files import open_labelled
+from keras_googlenet.data.label_files import open_labeled
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.class_matching import match_classes
 from keras_googlenet.labels import default_labels
@@ -46,7 +46,7 @@ EXPECTED = {"1.JPEG": ANT, "3.JPEG": BEE, "4.JPEG": ANT}
 
 def test_a_wnid_a_line_counts_by_the_number_in_the_name(validation, tmp_path):
     lines = [ANT, BEE, f"{BEE} bee", ANT, BEE]  # of images 1 to 5
-    assert found(open_labelled(validation, write(tmp_path, "\n".join(lines)))) == EXPECTED
+    assert found(open_labeled(validation, write(tmp_path, "\n".join(lines)))) == EXPECTED
 
 
 def test_caffe_lines_count_classes_in_the_order_of_wnids(validation, tmp_path):
@@ -54,7 +54,7 @@ def test_caffe_lines_count_classes_in_the_order_of_wnids(validation, tmp_path):
         f"ILSVRC2012_val_{number:08}.JPEG {label}\n"
         for number, label in ((4, 310), (2, 0), (3, 309), (1, 310))
     )
-    dataset = open_labelled(validation, write(tmp_path, text), model_labels=default_labels(1000))
+    dataset = open_labeled(validation, write(tmp_path, text), model_labels=default_labels(1000))
     assert found(dataset) == EXPECTED
 
 
@@ -66,23 +66,23 @@ def test_csv_columns_by_name(validation, tmp_path):
         f"ILSVRC2012_val_00000004,{ANT} 0 0 9 9\n"
     )
     file = write(tmp_path, text, "solution.csv")
-    assert found(open_labelled(validation, file, ("ImageId", "PredictionString"))) == EXPECTED
+    assert found(open_labeled(validation, file, ("ImageId", "PredictionString"))) == EXPECTED
     with pytest.raises(UserError, match="no column wnid; it has ImageId, PredictionString"):
-        open_labelled(validation, file, ("ImageId", "wnid"))
+        open_labeled(validation, file, ("ImageId", "wnid"))
 
 
 def test_plain_names_go_by_the_order_of_the_files(tmp_path):
     folder = folder_of(tmp_path / "images", ["b.png", "a.png"])
-    names = open_labelled(folder, write(tmp_path, "red fox\ngrey wolf\n"))
-    assert found(names) == {"a.png": "red fox", "b.png": "grey wolf"}
+    names = open_labeled(folder, write(tmp_path, "red fox\ngray wolf\n"))
+    assert found(names) == {"a.png": "red fox", "b.png": "gray wolf"}
     with pytest.raises(UserError, match="3 labels for 2 images"):
-        open_labelled(folder, write(tmp_path, "one\ntwo\nthree\n"))
+        open_labeled(folder, write(tmp_path, "one\ntwo\nthree\n"))
 
 
 def test_lines_may_name_files_without_suffix(tmp_path):
     folder = folder_of(tmp_path / "images", ["b.png", "a.png"])
-    lines = open_labelled(folder, write(tmp_path, "b red fox\na grey wolf\n"))
-    assert found(lines) == {"a.png": "grey wolf", "b.png": "red fox"}
+    lines = open_labeled(folder, write(tmp_path, "b red fox\na gray wolf\n"))
+    assert found(lines) == {"a.png": "gray wolf", "b.png": "red fox"}
 
 
 def test_numbers_in_csv_count_as_in_lines(validation, tmp_path):
@@ -90,28 +90,28 @@ def test_numbers_in_csv_count_as_in_lines(validation, tmp_path):
         f"ILSVRC2012_val_0000000{n}.JPEG,{label}\n" for n, label in ((1, 310), (3, 309), (4, 310))
     )
     file = write(tmp_path, f"file,class\n{rows}", "labels.csv")
-    opened = open_labelled(validation, file, ("file", "class"), default_labels(1001))
+    opened = open_labeled(validation, file, ("file", "class"), default_labels(1001))
     assert found(opened) == EXPECTED
 
 
 def test_broken_files_are_one_sentence(validation, tmp_path):
     with pytest.raises(UserError, match="line 3 of .* lacks a file or its label"):
         ragged = write(tmp_path, "file,class\na,b\nc\n", "ragged.csv")
-        open_labelled(validation, ragged, ("file", "class"))
+        open_labeled(validation, ragged, ("file", "class"))
     with pytest.raises(UserError, match="cannot read .*/folder .*; give a text file"):
         (tmp_path / "folder").mkdir()
-        open_labelled(validation, str(tmp_path / "folder"))
+        open_labeled(validation, str(tmp_path / "folder"))
 
 
 def test_equal_names_need_their_folder(tmp_path):
     folder = folder_of(tmp_path / "images", ["x/0.png", "y/0.png"])
-    told = open_labelled(folder, write(tmp_path, "x/0.png cat\ny/0.png dog\n"))
+    told = open_labeled(folder, write(tmp_path, "x/0.png cat\ny/0.png dog\n"))
     assert told.labels == ["cat", "dog"]
     assert str(told.contents) == "data: images: 2 images of 2 classes in labels.txt to measure on"
     assert [told.labels[n] for n in told.validation.labels] == ["cat", "dog"]
     assert [file[-7:] for file in told.validation.files] == ["x/0.png", "y/0.png"]
     with pytest.raises(UserError, match="write the folder too"):
-        open_labelled(folder, write(tmp_path, "0.png cat\n"))
+        open_labeled(folder, write(tmp_path, "0.png cat\n"))
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_equal_names_need_their_folder(tmp_path):
 )
 def test_doubtful_labels_are_refused(validation, tmp_path, text, sentence):
     with pytest.raises(UserError, match=sentence):
-        open_labelled(validation, write(tmp_path, text))
+        open_labeled(validation, write(tmp_path, text))
 
 
 def test_a_missing_file_is_refused(validation):
     with pytest.raises(UserError, match="there is no file of labels"):
-        open_labelled(validation, "nowhere.txt")
+        open_labeled(validation, "nowhere.txt")
 
 
 def test_our_order_of_wnids_is_that_of_imagenet():
@@ -142,7 +142,7 @@ def opened_lines(tmp_path, lines, files, model_labels=None, columns=None, encodi
     """Labels by file name of a folder, given the content of the labels file."""
     folder = folder_of(tmp_path / "images", files)
     file = write(tmp_path, lines, encoding=encoding)
-    return found(open_labelled(folder, file, columns, model_labels))
+    return found(open_labeled(folder, file, columns, model_labels))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_numbers_tell_classes_of_one_name_apart(tmp_path):
     """Lists of ImageNet's names without wnids have two cranes: the bird and the machine."""
     model_labels = ["crane", "dog", "emu", "crane"]
     folder = folder_of(tmp_path / "images", ["a.png", "b.png"])
-    opened = open_labelled(folder, write(tmp_path, "a.png 3\nb.png 1\n"), model_labels=model_labels)
+    opened = open_labeled(folder, write(tmp_path, "a.png 3\nb.png 1\n"), model_labels=model_labels)
     targets = match_classes([model_labels], opened.labels).targets
     split = opened.validation
     of_file = dict(zip((file[-5:] for file in split.files), split.labels, strict=True))
@@ -235,7 +235,7 @@ def test_lines_of_file_and_label(tmp_path, line, file, label):
 def test_the_longest_end_of_a_path_counts(tmp_path):
     lines = "/data/train/a.png 1\n/data/images/a.png 2\nx/a.png 3\ny/x/a.png 4\n"
     folder = folder_of(tmp_path / "images", ["a.png", "z/x/a.png", "y/x/a.png"])
-    opened = open_labelled(folder, write(tmp_path, lines))
+    opened = open_labeled(folder, write(tmp_path, lines))
     split = opened.validation
     files = [file.removeprefix(folder + "/") for file in split.files]
     labels = [opened.labels[number] for number in split.labels]
@@ -298,12 +298,12 @@ def test_a_blank_line_does_not_shift_the_others(tmp_path):
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_csv_of_all_kinds(tmp_path, delimiter, end):
-    rows = [["ID", "  Image File", "Class", ""], ["1", "a b.png", '"cat, small; grey"', ""]]
+    rows = [["ID", "  Image File", "Class", ""], ["1", "a b.png", '"cat, small; gray"', ""]]
     rows += [["2", " b.png ", "dog", "x"], ["", "", "", ""]]
     text = "\ufeff" + end.join(map(delimiter.join, rows)) + end + end
     columns = ("image file", "class")
     labels = opened_lines(tmp_path, text, ["a b.png", "b.png"], columns=columns)
-    assert labels == {"a b.png": "cat, small; grey", "b.png": "dog"}
+    assert labels == {"a b.png": "cat, small; gray", "b.png": "dog"}
 
 
 def test_csv_of_excel_says_its_delimiter_first(tmp_path):
@@ -341,7 +341,7 @@ def test_many_classes_take_linear_time(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "list_images", lambda paths, note: files)
     lines = "".join(f"{file[6:]} class {int(file[6:-4].split('/')[1]) // 3}\n" for file in files)
     began = time.process_time()
-    opened = open_labelled("/data", write(tmp_path, lines))
+    opened = open_labeled("/data", write(tmp_path, lines))
     assert time.process_time() - began < 15
     assert len(opened.labels) == 20_000 and opened.validation.size == 60_000
     place = opened.validation.files.index("/data/17/59917.png")

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import test_records
+import test_tfds_records
 from PIL import Image
 
 from keras_googlenet.data import datasets, split_record
@@ -74,14 +74,14 @@ def run_on(folder, workdir, **recipe):
     recipe = RECIPE | {"dataset": str(folder)} | recipe
     opened = datasets.open_dataset(str(folder), None, recipe["validation_split"], recipe["seed"])
     workdir.mkdir(parents=True, exist_ok=True)
-    split_record.write(workdir, opened, split_record.halves_of(opened))
+    split_record.write(workdir, opened, split_record.record_of(opened))
     return evaluation_set.Trained(recipe, workdir), opened
 
 
 def measured(runs, dataset=None, make=None):
     notes = []
     if make:
-        colours(Path(dataset).with_name(make[0]), make[1])
+        colors(Path(dataset).with_name(make[0]), make[1])
     opened = evaluation_set.dataset_for(runs, dataset, None, notes.append)
     return opened.validation.files, notes
 
@@ -91,17 +91,17 @@ def test_what_was_held_out_is_what_is_measured_on(flat, tmp_path):
     held_out = opened.validation.files
     assert measured([run]) == (held_out, [])
     assert measured([run], str(flat)) == (held_out, [])  # the same set is taken for its half
-    learnt = Path(opened.train.files[0])
-    new = learnt.with_name("copy_of_it.jpg")
+    learned = Path(opened.train.files[0])
+    new = learned.with_name("copy_of_it.jpg")
     for number in range(40):  # some of them are held out by their names
-        shutil.copy(learnt, new.with_name(f"new_{number}.jpg"))
+        shutil.copy(learned, new.with_name(f"new_{number}.jpg"))
     Path(held_out[0]).unlink()
     found, notes = measured([run])
     assert found == held_out[1:]
-    assert "1 of the images that" in notes[0] and "new or were learnt from" in notes[0]
+    assert "1 of the images that" in notes[0] and "new or were learned from" in notes[0]
 
 
-def test_images_that_were_learnt_from_are_counted(image_folder, tmp_path):
+def test_images_that_were_learned_from_are_counted(image_folder, tmp_path):
     run, _ = run_on(image_folder, tmp_path / "run")
     found, notes = measured([run], str(image_folder / "train"))
     assert len(found) == 24
@@ -149,7 +149,7 @@ def test_other_images_of_the_same_names_and_sizes_are_not_taken_for_those_of_the
 ):
     """Numbered files of a fixed size agree by chance; the whole of a fresh set is measured."""
     for number, name in enumerate(("mine", "fresh")):
-        colours(tmp_path / name, 30, shift=100 * number, kind=kind)
+        colors(tmp_path / name, 30, shift=100 * number, kind=kind)
     run, opened = run_on(tmp_path / "mine", tmp_path / "run")
     assert measured([run], str(tmp_path / "fresh")) == (all_files(tmp_path / "fresh"), [])
     copy = shutil.copytree(tmp_path / "mine", tmp_path / "copy")
@@ -161,13 +161,13 @@ def test_other_images_of_the_same_names_and_sizes_are_not_taken_for_those_of_the
     assert found == all_files(tmp_path / "fresh") and "trained on 1 of these 60" in notes[0]
 
 
-def colours(root, count, shift=0, kind="PNG"):
-    """Two classes of numbered images of one colour each."""
+def colors(root, count, shift=0, kind="PNG"):
+    """Two classes of numbered images of one color each."""
     for name in ("ant", "bee"):
         (root / name).mkdir(parents=True)
         for number in range(count):
-            colour = ((number * 7 + shift) % 256, number, 255 if name == "ant" else 0)
-            Image.new("RGB", (16, 16), colour).save(root / name / f"{number}.{kind.lower()}")
+            color = ((number * 7 + shift) % 256, number, 255 if name == "ant" else 0)
+            Image.new("RGB", (16, 16), color).save(root / name / f"{number}.{kind.lower()}")
 
 
 def all_files(root):
@@ -175,36 +175,36 @@ def all_files(root):
 
 
 def test_images_that_lie_in_both_halves_are_named(tmp_path):
-    colours(tmp_path / "train", 9)
+    colors(tmp_path / "train", 9)
     shutil.copytree(tmp_path / "train", tmp_path / "val")
     opened = datasets.open_dataset(str(tmp_path))
-    named = split_record.shared(opened, split_record.halves_of(opened))
+    named = split_record.shared(opened, split_record.record_of(opened))
     assert named == " (val/ant/0.png, val/ant/1.png, val/ant/2.png, …)"
     shutil.rmtree(tmp_path / "val")
-    colours(tmp_path / "val", 9, shift=50)
+    colors(tmp_path / "val", 9, shift=50)
     opened = datasets.open_dataset(str(tmp_path))
-    assert not split_record.shared(opened, split_record.halves_of(opened))
+    assert not split_record.shared(opened, split_record.record_of(opened))
 
 
 def prepared_run(share, workdir, folder):
     """A run on a prepared set without a split for validation."""
     opened = datasets.open_dataset(str(folder), validation_split=share)
     workdir.mkdir()
-    split_record.write(workdir, opened, split_record.halves_of(opened))
-    recipe = {"dataset": "greys", "data_dir": None, "validation_split": share, "seed": 0}
+    split_record.write(workdir, opened, split_record.record_of(opened))
+    recipe = {"dataset": "grays", "data_dir": None, "validation_split": share, "seed": 0}
     return evaluation_set.Trained(recipe, workdir)
 
 
 def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
-    builder = test_records.prepare(tmp_path / "data")
+    builder = test_tfds_records.prepare(tmp_path / "data")
     run = prepared_run(0.2, tmp_path / "run", builder.data_dir)
-    copy = shutil.copytree(Path(builder.data_dir).parent, tmp_path / "copy" / "greys")
+    copy = shutil.copytree(Path(builder.data_dir).parent, tmp_path / "copy" / "grays")
     for folder in (builder.data_dir, Path(builder.data_dir).parent, copy, copy / "1.0.0"):
         notes = []
         opened = evaluation_set.dataset_for([run], str(folder), None, notes.append)
-        assert opened.validation.source == "greys/1.0.0 train[80%:]" and not notes
+        assert opened.validation.source == "grays/1.0.0 train[80%:]" and not notes
     whole = datasets.open_dataset(str(copy))
-    assert evaluation_set.warn_of_learnt([run], whole, notes.append) == whole.validation.size
+    assert evaluation_set.warn_of_learned([run], whole, notes.append) == whole.validation.size
     assert f"trained on {whole.validation.size} of these" in notes[0]
     other = prepared_run(0.4, tmp_path / "other", builder.data_dir)
     with pytest.raises(UserError, match="validated on different images"):
@@ -217,37 +217,37 @@ def test_of_a_prepared_set_the_splits_are_compared():
     split = datasets.Split(90, None, None, source="mnist/3.0.1 train[:90%]")
     contents = datasets.Contents("mnist/3.0.1", None, None, datasets.LeftOut("mnist"))
     begun = datasets.ImageDataset(["0"], split, split._replace(source="mnist/3.0.1 test"), contents)
-    before = split_record.halves_of(begun)
-    assert before.same_as(split_record.halves_of(begun))
+    before = split_record.record_of(begun)
+    assert before.same_as(split_record.record_of(begun))
     other = begun._replace(train=split._replace(source="mnist/3.0.1 train[:80%]", size=80))
-    said = split_record.changes(before, other, split_record.halves_of(other))
+    said = split_record.changes(before, other, split_record.record_of(other))
     assert said == "its training half is mnist/3.0.1 train[:80%] of 80 images now"
 
 
 def test_changes_are_said_by_name(flat):
     opened = datasets.open_dataset(str(flat), None, 0.3, 1)
-    before = split_record.halves_of(opened)
+    before = split_record.record_of(opened)
     shutil.copy(opened.train.files[0], Path(opened.train.files[0]).with_name("added.jpg"))
     Path(opened.train.files[1]).unlink()
     now = datasets.open_dataset(str(flat), None, 0.3, 1)
-    said = split_record.changes(before, now, split_record.halves_of(now))
+    said = split_record.changes(before, now, split_record.record_of(now))
     assert "1 new in its" in said and "added.jpg" in said and "1 gone from its training" in said
     assert not split_record.changes(before, now, before)
 
 
-def test_what_was_learnt_is_no_longer_measured_on(image_folder, tmp_path):
+def test_what_was_learned_is_no_longer_measured_on(image_folder, tmp_path):
     """Images of `train/` that somebody moves to `val/` while the run waits."""
     root = shutil.copytree(image_folder, tmp_path / "mine")
     opened = datasets.open_dataset(str(root))
-    before = split_record.halves_of(opened)
+    before = split_record.record_of(opened)
     for number in (0, 1):
         moved = root / "train" / "ring" / f"{number}.jpg"
         moved.rename(root / "val" / "ring" / f"moved_{moved.name}")
         (root / "val" / "ring" / f"moved_{moved.name}").rename(root / "val" / "ring" / moved.name)
     shutil.copy(root / "val" / "star" / "0.jpg", root / "val" / "star" / "fresh.jpg")
     now = datasets.open_dataset(str(root))
-    left = split_record.without_learnt(now, before)
+    left = split_record.without_learned(now, before)
     names = [os.path.relpath(file, root / "val") for file in left.validation.files]
     assert "ring/0.jpg" not in names and "star/fresh.jpg" in names and left.validation.size == 8
-    after = before.followed_by(split_record.halves_of(now))
-    assert len(after.learnt) == 24 and len(after.validation) == 8
+    after = before.followed_by(split_record.record_of(now))
+    assert len(after.learned) == 24 and len(after.validation) == 8
