@@ -148,3 +148,30 @@ def _inverse_power(x, beta):
         root = ops.rsqrt(x)
         return root * ops.sqrt(root)
     return ops.power(x, -beta)
+
+
+def fold_batch_normalization(convolution: keras.layers.Conv2D, norm=None):
+    """Folds a batch normalization into the convolution before it.
+
+    Args:
+        convolution: A built layer.
+        norm: The batch normalization of its outputs; `None` if there is none.
+
+    Returns:
+        `(kernel, bias)`, float32 arrays of shape `(k, k, in, out)` and `(out,)`.
+    """
+    kernel, *bias = (
+        keras.ops.convert_to_numpy(one).astype("float32") for one in convolution.weights
+    )
+    bias = bias[0] if bias else np.zeros(convolution.filters, "float32")
+    if norm is None:
+        return kernel, bias
+    mean, variance = (
+        keras.ops.convert_to_numpy(one).astype("float64")
+        for one in (norm.moving_mean, norm.moving_variance)
+    )
+    scale = 1 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        scale *= keras.ops.convert_to_numpy(norm.gamma)
+    offset = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0.0
+    return (kernel * scale).astype("float32"), ((bias - mean) * scale + offset).astype("float32")

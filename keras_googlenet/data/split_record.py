@@ -44,7 +44,7 @@ class SplitRecord(NamedTuple):
         return np.setdiff1d(self.train, self.validation)
 
     def followed_by(self, now: "SplitRecord") -> "SplitRecord":
-        """Returns the record of a run that goes on with other images: what it learned stays learned."""
+        """Returns the record of a run that goes on with other images."""
         validation = np.setdiff1d(now.validation, self.learned)
         sample = np.unique(np.concatenate([self.sample, now.sample]), axis=0)
         return SplitRecord(np.union1d(self.train, now.train), validation, sample)

@@ -5,11 +5,10 @@ auxiliary heads are gone; the preprocessing is inside.
 """
 
 import keras
-import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import inference_model
-from keras_googlenet.layers import LocalResponseNormalization
+from keras_googlenet.layers import LocalResponseNormalization, fold_batch_normalization
 from keras_googlenet.normal_form import (
     check_classifier,
     check_pixels,
@@ -103,7 +102,9 @@ def _answering(network: keras.Model, precision: str, replacements: dict) -> kera
     copy = keras.models.clone_model(answering, clone_function=clone, call_function=call)
     for layer in copy.layers:
         if layer.name in convolutions:
-            layer.set_weights(_folded(layers[layer.name], layers.get(f"{layer.name}_bn")))
+            layer.set_weights(
+                fold_batch_normalization(layers[layer.name], layers.get(f"{layer.name}_bn"))
+            )
         elif layer.name not in replacements:
             layer.set_weights(layers[layer.name].get_weights())
     return copy
@@ -119,23 +120,6 @@ def _copied(layer, precision: str):
     if precision != "float32" and isinstance(layer, LocalResponseNormalization):
         return _LowPrecisionNormalization.from_config(config)
     return type(layer).from_config(config)
-
-
-def _folded(convolution: keras.layers.Conv2D, norm: keras.layers.BatchNormalization | None):
-    """Returns kernel and bias, with the scale and offset of a normalization in them."""
-    kernel, *bias = map(_array, convolution.weights)
-    bias = bias[0] if bias else np.zeros(convolution.filters, "float32")
-    if norm is None:
-        return kernel, bias
-    scale = 1 / np.sqrt(_array(norm.moving_variance).astype("float64") + norm.epsilon)
-    if norm.scale:
-        scale *= _array(norm.gamma)
-    offset = _array(norm.beta) if norm.center else 0.0
-    return kernel * scale, (bias - _array(norm.moving_mean)) * scale + offset
-
-
-def _array(variable) -> np.ndarray:
-    return np.array(keras.ops.convert_to_numpy(variable), "float32")
 
 
 class _LowPrecisionNormalization(LocalResponseNormalization):

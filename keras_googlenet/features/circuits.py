@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.features.units import Units
+from keras_googlenet.layers import fold_batch_normalization
 from keras_googlenet.normal_form import normal_form
 
 _PASSED = ("ReLU", "BatchNormalization", "MaxPooling2D", "LocalResponseNormalization")
@@ -76,13 +77,8 @@ def _convolution(layer, channel: int, target: str):
 
 def _folded(model, convolution) -> np.ndarray:
     """The kernel, with the factor of the batch normalization that follows: `(k, k, in, out)`."""
-    kernel = np.asarray(convolution.kernel, "float32")
-    name = f"{convolution.name}_bn"
-    if not any(layer.name == name for layer in model.layers):
-        return kernel
-    norm = model.get_layer(name)
-    factor = 1 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
-    return kernel * factor * (np.asarray(norm.gamma) if norm.scale else 1)
+    norms = {layer.name: layer for layer in model.layers}
+    return fold_batch_normalization(convolution, norms.get(f"{convolution.name}_bn"))[0]
 
 
 def _channels_of(concatenation, source: str, target: str) -> slice:
