@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, and what importing costs."""
+"""Which modules may import which, and what importing costs."""
 
 import ast
 import re
@@ -80,6 +80,11 @@ def test_imports_follow_the_rules(name, path):
             continue
         may = allowed(name) | FREE
         assert target in may or target.partition(".")[0] in may, f"{name} imports {target}"
+
+
+def test_no_two_modules_share_a_name():
+    names = [path.stem for _, path in modules() if path.stem != "__init__"]
+    assert len(names) == len(set(names)), [name for name in names if names.count(name) > 1]
 
 
 @pytest.mark.parametrize("name", sorted(KERAS_ONLY))
