@@ -112,7 +112,7 @@ def measure(split: datasets.Split, batch_size: int) -> tuple[float, dict]:
     return speed, {"workers": workers, "resume": resume, "batch": workers["1"] // steps}
 
 
-def stream(split, batch_size: int, first_step: int, worker=pipeline.ALONE):
+def stream(split, batch_size: int, first_step: int, worker=pipeline.ONE_WORKER):
     """The training pictures from a step on."""
     augmentation = pipeline.Augmentation()
     return pipeline.train_batches(

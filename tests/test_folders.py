@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_googlenet.data import datasets, folders, listing
-from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
+from keras_googlenet.data.contents import Contents, Skipped, SplitContents
 from keras_googlenet.data.split_folders import names_no_class, split_named
 from keras_googlenet.errors import UserError
 
@@ -33,7 +33,7 @@ def found(root, names="", share=0.0):
         for half in (result.train, result.validation)
     ]
     return *halves, {
-        each["what"]: (each["count"], *each["folders"]) for each in result.left_out.as_json()
+        each["what"]: (each["count"], *each["folders"]) for each in result.skipped.as_json()
     }
 
 
@@ -85,7 +85,7 @@ def test_validation_comes_before_test_and_what_is_beside_them_is_said(tmp_path):
     _, measured, left_out = found(tmp_path, f"{names} cover.jpg models/net.h5 train/loose.jpg")
     assert measured == {"ant": ["valid/ant/2.jpg"]}
     assert left_out == {
-        "images (valid/ is measured on)": (2, "test"),
+        "images (valid/ is the validation set)": (2, "test"),
         "images (in no split)": (1, "sample"),
         "images (outside of the splits)": (1, "."),
         "images (outside of the class folders)": (1, "train"),
@@ -191,18 +191,18 @@ NO_DATA_SET = {
         r"several data sets \(X/, x/\)"
     ),
     "O_/train/a/1.jpg O_/val/a/2.jpg o/O_/train/a/1.jpg o/O_/val/a/2.jpg": "several data sets",
-    "flowers/train/a/1.jpg flowers/val/a/2.jpg figures/3.jpg": "splits of its own in flowers/",
-    "cat/train/1.jpg cat/test/2.jpg dog/3.jpg": "splits of its own in cat/ beside other images",
-    "train/train/cat/1.jpg train/val/cat/2.jpg": "splits of its own in train/",
+    "flowers/train/a/1.jpg flowers/val/a/2.jpg figures/3.jpg": "its own splits in flowers/",
+    "cat/train/1.jpg cat/test/2.jpg dog/3.jpg": "its own splits in cat/ beside other images",
+    "train/train/cat/1.jpg train/val/cat/2.jpg": "its own splits in train/",
     # images twice
     "data/natural_images/car/1.jpg natural_images/car/1.jpg": (
         r"data holds folders named as those beside it \(natural_images\), so the images seem to "
-        "lie there twice; remove one copy, or give --dataset .*data.$"
+        "be there twice; remove one copy, or give --dataset .*data.$"
     ),
     "yes/1.jpg no/1.jpg all/yes/1.jpg all/no/1.jpg": r"beside it \(no, yes\).*dataset .*/all.$",
     "no/1.jpg yes/1.jpg all/brain/Yes/1.jpg all/brain/NO/1.jpg": "--dataset .*/all/brain.$",
     "P/Tom/1.jpg P/Pot/1.jpg P/P/Tom/1.jpg P/P/Pot/1.jpg": r"beside it \(Pot, Tom\)",
-    "train/cat/1.jpg train/dog/1.jpg train/train/cat/1.jpg train/train/dog/1.jpg": "there twice",
+    "train/cat/1.jpg train/dog/1.jpg train/train/cat/1.jpg train/train/dog/1.jpg": "be there twice",
     "cat/1.jpg cat/Cat/1.jpg dog/1.jpg": r"cat holds folders named as those beside it \(Cat\)",
     # classes too deep
     "rps/pap/1.jpg rps/roc/1.jpg rps-t/pap/1.jpg rps-t/roc/1.jpg": (
@@ -240,7 +240,7 @@ def test_images_and_masks_are_no_classes_to_learn(tmp_path):
 
 def test_one_folder_inside_of_each_class_and_how_many_images_it_holds(tmp_path):
     tree(tmp_path, "train/ant/images/1.jpg train/ant/2.jpg train/bee/images/3.jpg val/ant/4.jpg")
-    learned, measured = folders.find_splits(tmp_path, 0, 0).halves
+    learned, measured = folders.find_splits(tmp_path, 0, 0).contents
     text = "3 images of 2 classes (ant, bee) in train/ (2 in folders inside of the classes)"
     assert str(learned) == text
     assert str(measured) == "1 image of 1 class (ant) in val/"
@@ -258,7 +258,7 @@ def test_a_validation_split_without_classes_is_not_measured_on(name, tmp_path):
 def test_validation_on_the_training_folder_is_refused(tmp_path):
     tree(tmp_path, "train/ant/1.jpg train/bee/2.jpg")
     (tmp_path / "val").symlink_to(tmp_path / "train")
-    with pytest.raises(UserError, match="val is the same folder as .*train, so that"):
+    with pytest.raises(UserError, match="val is the same folder as .*train, so the"):
         found(tmp_path)
     (tmp_path / "val").unlink()
     (tmp_path / "val").mkdir()
@@ -272,7 +272,7 @@ def test_folders_of_programs_are_passed_over(tmp_path):
     names += " venv/pyvenv.cfg venv/lib/icon.png js/node_modules/a/logo.png"
     _, classes, left_out = found(tmp_path, names)
     assert list(classes) == ["ant", "bee"]
-    assert left_out["run directories or program folders"] == (
+    assert left_out["run directories or software folders"] == (
         *(3, "js/node_modules", "runs/one", "venv"),
     )
     assert left_out["folders without images"] == (3, ".")
@@ -299,7 +299,7 @@ def test_copies_of_classes_are_said(tmp_path):
         (tmp_path / name / "1.jpg").write_bytes(JPEG)
     _, classes, left_out = found(tmp_path)
     assert sorted(classes) == sorted(names)
-    count, *_ = left_out["class folders that look like a copy (taken)"]
+    count, *_ = left_out["class folders that look like a copy (used)"]
     assert count == 3
 
 
@@ -352,7 +352,7 @@ def test_known_suffixes_are_not_opened(tmp_path, monkeypatch):
         raise AssertionError("opened")
 
     monkeypatch.setattr("builtins.open", refuse)
-    left_out = LeftOut(str(tmp_path))
+    left_out = Skipped(str(tmp_path))
     assert len(listing.scan(str(tmp_path), left_out).all_images()) == 5
     assert [each["count"] for each in left_out.as_json()] == [1, 1]
 
@@ -371,7 +371,7 @@ def test_links_are_followed_and_those_that_lead_nowhere_are_counted(tmp_path):
     assert classes["ant"] == ["ant/0.jpg", "ant/9.jpg", "ant/more/2.jpg"]
     assert classes["cat"] == ["cat/1.jpg", "cat/deep/2.jpg"]
     assert left_out == {
-        "links to a folder around": (1, "ant"),
+        "links to a parent folder": (1, "ant"),
         "broken links": (1, "ant"),
         "links in a circle": (1, "ant"),
         "devices or pipes": (1, "ant"),
@@ -451,7 +451,7 @@ def test_empty_folders(tmp_path):
         found(tmp_path)
     with pytest.raises(UserError, match="holds no class folders"):
         found(tmp_path, "1.jpg")
-    with pytest.raises(UserError, match="1.jpg is a file, no folder"):
+    with pytest.raises(UserError, match="1.jpg is a file, not a folder"):
         folders.find_splits(tmp_path / "1.jpg", 0, 0)
     tree(tmp_path, "ant/1.jpg annotations/1.xml")
     _, classes, left_out = found(tmp_path)
@@ -475,10 +475,10 @@ def test_the_line_and_its_json(tmp_path):
     contents = datasets.open_dataset(str(tmp_path)).contents
     line = str(contents)
     assert line.startswith(
-        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ to learn from, "
-        "1 image of 1 class (ant) in valid/ to measure on; left out: "
+        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ for training, "
+        "1 image of 1 class (ant) in valid/ for validation; skipped: "
         "1 file of other kinds in the data set's folder; 1 image (without class folders) in test/; "
-        "3 of 7 sampled images ask to be turned"
+        "3 of 7 sampled images have an EXIF orientation"
     )
     assert "\n" not in line
     assert json.loads(json.dumps(contents.as_json())) == {
@@ -494,10 +494,10 @@ def test_the_line_and_its_json(tmp_path):
 
 
 def test_the_line_names_a_prepared_set_whole_and_few_classes_only(tmp_path):
-    line = str(Contents("grays/1.0.0", None, SplitContents("test", 2, 1), LeftOut("grays")))
-    assert line == "data: grays/1.0.0: 2 images of 1 class in test to measure on"
+    line = str(Contents("grays/1.0.0", None, SplitContents("test", 2, 1), Skipped("grays")))
+    assert line == "data: grays/1.0.0: 2 images of 1 class in test for evaluation"
     tree(tmp_path, " ".join(f"{number}/1.jpg" for number in range(9)))
-    _, half = folders.find_splits(tmp_path, 0, 0).halves
+    _, half = folders.find_splits(tmp_path, 0, 0).contents
     assert half.as_json()["names"] == [] and "9 classes in its" in str(half)
 
 
@@ -514,7 +514,7 @@ def test_list_images(tmp_path):
     a, b, c = (str(tmp_path / name) for name in ("a.jpg", "b.png", "c.tif"))
     notes = []
     assert folders.list_images([str(tmp_path)], notes.append) == [a, b]
-    assert notes[0].startswith(f"{tmp_path}: 2 images; left out: ") and "1 TIFF image (" in notes[0]
+    assert notes[0].startswith(f"{tmp_path}: 2 images; skipped: ") and "1 TIFF image (" in notes[0]
     assert folders.list_images([str(tmp_path)], convertible=True) == [a, b, c]
     with pytest.raises(UserError, match="there is no image .*d.png"):
         folders.list_images([str(tmp_path / "d.png")])

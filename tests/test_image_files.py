@@ -93,14 +93,15 @@ def test_a_pipeline_gives_the_same_reasons(name):
     found = image_files.reason_of(caught.value, content[: file_kinds.FIRST_BYTES])
     assert found == reason.strip("()")
     if name == "page.jpg":
-        unknown = "it is no JPEG, PNG, GIF, BMP or WebP"
+        unknown = "it is not a JPEG, PNG, GIF, BMP or WebP"
         assert image_files.reason_of(caught.value) == unknown
 
 
 def test_what_stands_in_a_file_of_another_name(tmp_path):
     (tmp_path / "a.jpg").write_bytes(TIFF)
     np.testing.assert_array_equal(image_files.read_image(tmp_path / "a.jpg"), np.asarray(PICTURE))
-    error = tf.errors.InvalidArgumentError(None, None, "assertion failed: [the image is no JPEG]")
+    text = "assertion failed: [the image is not a JPEG]"
+    error = tf.errors.InvalidArgumentError(None, None, text)
     assert image_files.reason_of(error, TIFF[:256]) == "it is TIFF"
 
 
@@ -154,7 +155,7 @@ def test_the_scripts_turn_a_photograph_upright_and_say_so(suffix, network, run_s
     smooth = Image.fromarray(PIXELS).resize((80, 60), Image.BICUBIC)
     path = save(tmp_path / f"a.{suffix}", smooth, orientation=6)
     expected = by_pillow(path).astype(int)
-    line = f"{path} is turned upright, as its EXIF orientation 6 asks"
+    line = f"{path} is turned upright, by its EXIF orientation 6"
     outcome = run_script("predict.py", "model.keras", path)
     assert outcome.status == 0 and outcome.err.splitlines() == [line]
     view = preprocessing.evaluation_crop(expected, 32)

@@ -251,7 +251,7 @@ def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished
         with open(folder / "report" / "predictions.csv") as file:
             rows.append([(Path(row["file"]).name, row["score_1"]) for row in csv.DictReader(file)])
     for file in bad:
-        assert outcome.err.count(f"unreadable image: {file} (the file is empty)") == 1
+        assert outcome.err.count(f"corrupt image: {file} (the file is empty)") == 1
     assert results == [200, 198]
     kept = [row for row in rows[0] if row[0] not in {path.name for path in bad}]
     (names, scores), (expected_names, expected) = (

@@ -1,5 +1,6 @@
 """Which images are held out, and what a run directory knows of them."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import test_tfds_records
 from PIL import Image
 
 from keras_googlenet.data import datasets, split_record
-from keras_googlenet.data.folders import place, split_by_hash
+from keras_googlenet.data.folders import hash_fraction, split_by_hash
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import evaluation_set
 
@@ -38,13 +39,15 @@ def test_a_new_file_moves_no_other():
     assert split_by_hash({"ant": files(100)[::-1]}, 0.2, 0)[1]["ant"][::-1] == before
 
 
-def test_a_place_depends_on_seed_class_and_name_alone():
-    assert place(0, "ant", "/a/1.jpg") == place(0, "ant", "/elsewhere/b/1.jpg")
+def test_the_hash_depends_on_seed_class_and_name_alone():
+    assert hash_fraction(0, "ant", "/a/1.jpg") == hash_fraction(0, "ant", "/elsewhere/b/1.jpg")
     decomposed, composed = "cafe\u0301.jpg", "caf\u00e9.jpg"
-    assert place(0, "ant", decomposed) == place(0, "ant", composed)
-    places = [place(*key) for key in ((0, "a", "1"), (1, "a", "1"), (0, "b", "1"), (0, "a", "2"))]
-    assert len(set(places)) == 4 and 0 <= min(places) <= max(places) < 1
-    assert place(0, "ant", "/a/1.jpg") == 0.23720656178713773  # must never change: runs rely on it
+    assert hash_fraction(0, "ant", decomposed) == hash_fraction(0, "ant", composed)
+    fractions = [
+        hash_fraction(*key) for key in ((0, "a", "1"), (1, "a", "1"), (0, "b", "1"), (0, "a", "2"))
+    ]
+    assert len(set(fractions)) == 4 and 0 <= min(fractions) <= max(fractions) < 1
+    assert hash_fraction(0, "ant", "/a/1.jpg") == 0.23720656178713773  # runs rely on it
 
 
 def test_classes_too_small_to_split():
@@ -174,16 +177,16 @@ def all_files(root):
     return [str(file) for name in ("ant", "bee") for file in sorted((root / name).iterdir())]
 
 
-def test_images_that_lie_in_both_halves_are_named(tmp_path):
+def test_images_in_both_splits_are_named(tmp_path):
     colors(tmp_path / "train", 9)
     shutil.copytree(tmp_path / "train", tmp_path / "val")
     opened = datasets.open_dataset(str(tmp_path))
-    named = split_record.shared(opened, split_record.record_of(opened))
+    named = split_record.in_both_splits(opened, split_record.record_of(opened))
     assert named == " (val/ant/0.png, val/ant/1.png, val/ant/2.png, …)"
     shutil.rmtree(tmp_path / "val")
     colors(tmp_path / "val", 9, shift=50)
     opened = datasets.open_dataset(str(tmp_path))
-    assert not split_record.shared(opened, split_record.record_of(opened))
+    assert not split_record.in_both_splits(opened, split_record.record_of(opened))
 
 
 def prepared_run(share, workdir, folder):
@@ -215,13 +218,17 @@ def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
 
 def test_of_a_prepared_set_the_splits_are_compared():
     split = datasets.Split(90, None, None, source="mnist/3.0.1 train[:90%]")
-    contents = datasets.Contents("mnist/3.0.1", None, None, datasets.LeftOut("mnist"))
-    begun = datasets.ImageDataset(["0"], split, split._replace(source="mnist/3.0.1 test"), contents)
+    contents = datasets.Contents("mnist/3.0.1", None, None, datasets.Skipped("mnist"))
+    begun = datasets.ImageDataset(
+        ["0"], split, dataclasses.replace(split, source="mnist/3.0.1 test"), contents
+    )
     before = split_record.record_of(begun)
     assert before.same_as(split_record.record_of(begun))
-    other = begun._replace(train=split._replace(source="mnist/3.0.1 train[:80%]", size=80))
-    said = split_record.changes(before, other, split_record.record_of(other))
-    assert said == "its training half is mnist/3.0.1 train[:80%] of 80 images now"
+    other = begun._replace(
+        train=dataclasses.replace(split, source="mnist/3.0.1 train[:80%]", size=80)
+    )
+    said = split_record.describe_changes(before, other, split_record.record_of(other))
+    assert said == "its training set is now mnist/3.0.1 train[:80%] of 80 images"
 
 
 def test_changes_are_said_by_name(flat):
@@ -230,12 +237,12 @@ def test_changes_are_said_by_name(flat):
     shutil.copy(opened.train.files[0], Path(opened.train.files[0]).with_name("added.jpg"))
     Path(opened.train.files[1]).unlink()
     now = datasets.open_dataset(str(flat), None, 0.3, 1)
-    said = split_record.changes(before, now, split_record.record_of(now))
+    said = split_record.describe_changes(before, now, split_record.record_of(now))
     assert "1 new in its" in said and "added.jpg" in said and "1 gone from its training" in said
-    assert not split_record.changes(before, now, before)
+    assert not split_record.describe_changes(before, now, before)
 
 
-def test_what_was_learned_is_no_longer_measured_on(image_folder, tmp_path):
+def test_training_images_are_no_longer_validated_on(image_folder, tmp_path):
     """Images of `train/` that somebody moves to `val/` while the run waits."""
     root = shutil.copytree(image_folder, tmp_path / "mine")
     opened = datasets.open_dataset(str(root))
@@ -246,8 +253,8 @@ def test_what_was_learned_is_no_longer_measured_on(image_folder, tmp_path):
         (root / "val" / "ring" / f"moved_{moved.name}").rename(root / "val" / "ring" / moved.name)
     shutil.copy(root / "val" / "star" / "0.jpg", root / "val" / "star" / "fresh.jpg")
     now = datasets.open_dataset(str(root))
-    left = split_record.without_learned(now, before)
+    left = split_record.without_trained(now, before)
     names = [os.path.relpath(file, root / "val") for file in left.validation.files]
     assert "ring/0.jpg" not in names and "star/fresh.jpg" in names and left.validation.size == 8
-    after = before.followed_by(split_record.record_of(now))
-    assert len(after.learned) == 24 and len(after.validation) == 8
+    after = before.resumed_on(split_record.record_of(now))
+    assert len(after.train_only) == 24 and len(after.validation) == 8

@@ -1,19 +1,19 @@
-"""What kind of file the first bytes of a file say it is; light, for listing folders.
+"""The format of a file by its first bytes or its suffix; imports nothing heavy.
 
-Suffixes decide which files of a folder are images; the bytes decide about all others, and say
-what stands in a file that cannot be decoded.
+A known suffix decides which files of a folder are images; the first bytes decide about others, and
+explain why a file cannot be decoded.
 """
 
 import codecs
 import re
 
 DECODED = ("JPEG", "PNG", "GIF", "BMP", "WebP")  # what TensorFlow decodes, and `classify` with it
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # taken without opening; lower case
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # images without opening them
 FIRST_BYTES = 256  # that `kind_of` and `content_of` look at
 LARGEST_IMAGE = 64_000_000  # pixels: 192 MB as RGB bytes
-LONGEST_IMAGE = 100  # longer over shorter side: resizing goes by the shorter one
+LONGEST_IMAGE = 100  # longer over shorter side: resizing scales by the shorter one
 
-_SUFFIXES_OF = {  # pictures that must be converted first; the first one stands in the command
+_SUFFIXES_OF = {  # formats that must be converted first; the first suffix is the most usual one
     "TIFF": (".tif", ".tiff", ".btf", ".tf8"),
     "HEIC": (".heic", ".heif", ".hif", ".heics", ".heifs"),
     "AVIF": (".avif", ".avifs"),
@@ -105,14 +105,10 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; TensorFlow asks for 
 
 
 def kind_of(first_bytes: bytes) -> str | None:
-    """Tells the format of an image by its first bytes.
+    """Returns the format of an image, as in `DECODED` and the values of `CONVERTIBLE`, or `None`.
 
     Args:
-        first_bytes: `FIRST_BYTES` from the beginning of the file, or all that it has.
-
-    Returns:
-        The name of the format, as in `DECODED` and the values of `CONVERTIBLE`; None for what is
-        no image.
+        first_bytes: The first `FIRST_BYTES` of the file, or all that it has.
     """
     for signature, kind in _SIGNATURES.items():
         if first_bytes.startswith(signature):
@@ -132,20 +128,17 @@ def kind_of(first_bytes: bytes) -> str | None:
 
 
 def _kind_of_media(first_bytes: bytes) -> str | None:
-    """Looks for the brands of an ISO media file: its own, and those that it is compatible with."""
+    """Looks up the brands of an ISO media file: its own, and those that it is compatible with."""
     end = min(int.from_bytes(first_bytes[:4], "big"), len(first_bytes))
     brands = {first_bytes[8:12], *(first_bytes[i : i + 4] for i in range(16, end, 4))}
     return next((kind for brand, kind in _BRANDS.items() if brand in brands), None)
 
 
 def content_of(first_bytes: bytes) -> str:
-    """Says in a few words what a file holds that is no image, such as `an HTML page`.
+    """Describes a file that is not an image: words that follow "it is", such as `a PDF file`.
 
     Args:
-        first_bytes: `FIRST_BYTES` from the beginning of the file, or all that it has.
-
-    Returns:
-        Words that go on "it is"; `no image` where nobody knows.
+        first_bytes: The first `FIRST_BYTES` of the file, or all that it has.
     """
     for signature, words in _OTHER_CONTENTS.items():
         if first_bytes.startswith(signature):
@@ -171,7 +164,7 @@ def _is_html(first_bytes: bytes) -> bool:
 
 
 def _is_text(first_bytes: bytes) -> bool:
-    """Whether the bytes are text, of which the end may be cut off in the middle of a letter."""
+    """Whether the bytes are UTF-8, where the end may be cut off in the middle of a letter."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(first_bytes)
     except UnicodeDecodeError:
@@ -180,14 +173,13 @@ def _is_text(first_bytes: bytes) -> bool:
 
 
 def convert_command(kind: str, suffix: str = "") -> str:
-    """Returns the command that converts all images of a kind in a folder, with ImageMagick.
+    """Returns ImageMagick's command that converts all images of a format in a folder.
+
+    It turns the images upright, since training ignores their EXIF orientation.
 
     Args:
         kind: A value of `CONVERTIBLE`.
-        suffix: That of the files, one of the kind's (default: the most usual one).
-
-    Returns:
-        The command; it turns the images upright, since training ignores their orientation.
+        suffix: Suffix of the files; the most usual one of the format if it is not one of its own.
     """
     if CONVERTIBLE.get(suffix.lower()) != kind:
         suffix = _SUFFIXES_OF[kind][0]
