@@ -77,8 +77,9 @@ def opening_error(error: Exception, name: str, data_dir: str) -> UserError:
         name: The data set as the user named it.
         data_dir: Where TensorFlow Datasets keeps its files.
     """
+    if str(error).startswith("Failed to construct dataset"):  # and then its arguments
+        error.args = (str(error).partition('}": ')[2],)
     causes = list(_causes(error))
-    root = causes[-1]
     if "://" in name:
         return UserError(
             f"no prepared data set can be read at {name} ({first_line(error)}); give the address "
@@ -86,7 +87,7 @@ def opening_error(error: Exception, name: str, data_dir: str) -> UserError:
         )
     if _first(causes, DatasetVariantBlockedError):
         return UserError(
-            f"TensorFlow Datasets has withdrawn {name}: {first_line(root)}; give another version."
+            f"TensorFlow Datasets has withdrawn {name}: {first_line(error)}; give another version."
         )
     is_folder = is_prepared(Path(name))
     sentence = _system_sentence(causes, name, name if is_folder else data_dir)
@@ -94,12 +95,12 @@ def opening_error(error: Exception, name: str, data_dir: str) -> UserError:
     if sentence is None and damaged:
         folder = name if is_folder else f"its folder below {data_dir}"
         sentence = (
-            f"the prepared data set {name} is damaged ({first_line(root)}); remove {folder} and "
+            f"the prepared data set {name} is damaged ({first_line(causes[-1])}); remove {folder} and "
             "prepare it again."
         )
     if sentence is None and isinstance(error, ValueError | AssertionError):
         sentence = _name_sentence(error, name)
-    return UserError(sentence or _other_sentence(root, f"open the data set {name}"))
+    return UserError(sentence or _other_sentence(error, f"open the data set {name}"))
 
 
 def preparing_error(error: Exception, name: str, builder) -> UserError:
