@@ -74,7 +74,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
 @pytest.mark.filterwarnings("error")
-def test_broken_exif_fails_no_picture(name, kind, tmp_path):
+def test_broken_exif_is_ignored(name, kind, tmp_path):
     path, turned = tmp_path / "a.img", {}
     path.write_bytes(content_of(kind, exif=BROKEN[name]))
     expected = preprocessing.decode(tf.constant(path.read_bytes()))

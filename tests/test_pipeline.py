@@ -98,7 +98,7 @@ def test_every_example_is_as_likely_at_every_place(size, seed):
 
 @pytest.fixture(scope="module")
 def ramps(tmp_path_factory):
-    """40 pictures that go from black on the left to white on the right."""
+    """40 images that fade from black on the left to white on the right."""
     folder = tmp_path_factory.mktemp("ramps")
     ramp = np.repeat(np.linspace(0, 255, 80).astype("uint8")[None], 80, axis=0)
     for name in ("a", "b"):
@@ -108,7 +108,7 @@ def ramps(tmp_path_factory):
     return datasets.open_dataset(str(folder)).validation
 
 
-def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
+def test_every_other_crop_is_mirrored_and_shows_a_part(ramps):
     shown = {}
     for least in (0.99, 0.08):
         augmentation = pipeline.Augmentation(area=(least, 1.0))
@@ -121,14 +121,14 @@ def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
 
 
 def test_an_example_looks_otherwise_in_each_epoch_and_under_each_seed(ramps):
-    def view(seed, epoch, index):
+    def crop_bytes(seed, epoch, index):
         look = pipeline.train_crop(ramps, SIZE, seed, pipeline.Augmentation())
-        picture, _ = look(epoch, tf.constant(index, tf.int64), ramps.files[0])
-        return picture.numpy().tobytes()
+        crop, _ = look(epoch, tf.constant(index, tf.int64), ramps.files[0])
+        return crop.numpy().tobytes()
 
     keys = [(0, 0, 3), (1, 0, 3), (0, 1, 3), (0, 0, 4)]
-    assert len({view(*key) for key in keys}) == 4
-    assert view(0, 0, 3) == view(0, 0, 3)
+    assert len({crop_bytes(*key) for key in keys}) == 4
+    assert crop_bytes(0, 0, 3) == crop_bytes(0, 0, 3)
 
 
 @pytest.mark.parametrize("augmentation", [PAPER, MIXED])
@@ -214,11 +214,11 @@ def passing(split, corrupt, seed=0, batch_size=8):
         settings = {"batch_size": batch_size, "first_step": step}
         return train(split, seed=seed, corrupt=corrupt.indices, **settings)
 
-    def views(step):
+    def examples_of(step):
         numbers = [n for _, n in pipeline.Order(split.size, batch_size, seed).of_step(step)]
         return [(number, partial(decode, split, number)) for number in numbers]
 
-    return list(WithoutCorrupt(build, views, corrupt))
+    return list(WithoutCorrupt(build, examples_of, corrupt))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 truncated"])
@@ -231,7 +231,7 @@ def test_a_corrupt_image_is_skipped_counted_and_named(content, damaged):
     assert len(batches) == 150 // 8
     assert all(np.all(images.numpy() == GRAY) for images, _ in batches)  # no blank one
     assert len(notes) == 1 and str(bad) in notes[0] and notes[0].endswith("; 1 so far")
-    reason = {b"": "the file is empty", b"text": "it is text, no image"}
+    reason = {b"": "the file is empty", b"text": "it is text, not an image"}
     assert f"({reason.get(content, 'it is cut off or damaged')})" in notes[0]
 
 
@@ -269,8 +269,8 @@ def test_evaluation_shows_each_example_once_in_order(dataset):
     batches = first(pipeline.evaluation_batches(dataset.validation, SIZE, 4), -1)
     assert [len(labels) for _, labels in batches] == [4, 4, 1]
     assert np.concatenate([labels for _, labels in batches]).tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    views = next(image_files.image_batches(dataset.validation.files, SIZE, [], 9)).images
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), views)
+    crops = next(image_files.image_batches(dataset.validation.files, SIZE, [], 9)).images
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), crops)
 
 
 def save(path):

@@ -81,7 +81,7 @@ def run_on(folder, workdir, **recipe):
     return evaluation_set.Trained(recipe, workdir), opened
 
 
-def measured(runs, dataset=None, make=None):
+def evaluated(runs, dataset=None, make=None):
     notes = []
     if make:
         colors(Path(dataset).with_name(make[0]), make[1])
@@ -89,27 +89,27 @@ def measured(runs, dataset=None, make=None):
     return opened.validation.files, notes
 
 
-def test_what_was_held_out_is_what_is_measured_on(flat, tmp_path):
+def test_exactly_the_held_out_images_are_evaluated(flat, tmp_path):
     run, opened = run_on(flat, tmp_path / "run")
     held_out = opened.validation.files
-    assert measured([run]) == (held_out, [])
-    assert measured([run], str(flat)) == (held_out, [])  # the same set is taken for its half
-    learned = Path(opened.train.files[0])
-    new = learned.with_name("copy_of_it.jpg")
+    assert evaluated([run]) == (held_out, [])
+    assert evaluated([run], str(flat)) == (held_out, [])  # by its path, too
+    trained = Path(opened.train.files[0])
+    new = trained.with_name("copy_of_it.jpg")
     for number in range(40):  # some of them are held out by their names
-        shutil.copy(learned, new.with_name(f"new_{number}.jpg"))
+        shutil.copy(trained, new.with_name(f"new_{number}.jpg"))
     Path(held_out[0]).unlink()
-    found, notes = measured([run])
+    found, notes = evaluated([run])
     assert found == held_out[1:]
     assert "1 of the images that" in notes[0] and "new or were learned from" in notes[0]
 
 
-def test_images_that_were_learned_from_are_counted(image_folder, tmp_path):
+def test_images_that_were_trained_on_are_counted(image_folder, tmp_path):
     run, _ = run_on(image_folder, tmp_path / "run")
-    found, notes = measured([run], str(image_folder / "train"))
+    found, notes = evaluated([run], str(image_folder / "train"))
     assert len(found) == 24
     assert "was trained on 24 of these 24 images" in notes[0]
-    found, notes = measured([run], str(image_folder / "val"))
+    found, notes = evaluated([run], str(image_folder / "val"))
     assert len(found) == 9 and not notes
 
 
@@ -117,13 +117,13 @@ def test_a_set_that_was_moved_is_known(flat, tmp_path):
     run, opened = run_on(flat, tmp_path / "run")
     names = [Path(file).name for file in opened.validation.files]
     moved = shutil.copytree(flat, tmp_path / "elsewhere" / "other name")
-    found, notes = measured([run], str(moved))
+    found, notes = evaluated([run], str(moved))
     assert [Path(file).name for file in found] == names and not notes
     both = tmp_path / "both"
     shutil.copytree(flat, both / "mine")
     shutil.copytree(run.workdir, both / "run")
     shutil.rmtree(flat)
-    found, _ = measured([run._replace(workdir=both / "run")])
+    found, _ = evaluated([run._replace(workdir=both / "run")])
     assert [Path(file).name for file in found] == names
 
 
@@ -132,17 +132,17 @@ def test_runs_that_held_out_different_images_are_not_averaged(image_folder, tmp_
         return [run_on(folder, tmp_path / f"{folder.name}{s}", seed=s)[0] for s in seeds]
 
     with pytest.raises(UserError, match="validated on different images"):
-        measured(runs(image_folder / "train", 1, 2))
-    assert len(measured(runs(image_folder / "train", 1, 1))[0]) > 3
-    assert len(measured(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
+        evaluated(runs(image_folder / "train", 1, 2))
+    assert len(evaluated(runs(image_folder / "train", 1, 1))[0]) > 3
+    assert len(evaluated(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
 
 
 def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
     run, _ = run_on(flat, tmp_path / "run")
     (run.workdir / split_record.SPLIT_FILE).unlink()
-    _, notes = measured([run])
+    _, notes = evaluated([run])
     assert "some of these may have been trained on" in notes[0]
-    found, notes = measured([run], str(flat.parent / "other_set"), make=("other_set", 3))
+    found, notes = evaluated([run], str(flat.parent / "other_set"), make=("other_set", 3))
     assert len(found) == 6 and not notes  # nobody can tell
 
 
@@ -150,17 +150,17 @@ def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
 def test_other_images_of_the_same_names_and_sizes_are_not_taken_for_those_of_the_run(
     kind, tmp_path
 ):
-    """Numbered files of a fixed size agree by chance; the whole of a fresh set is measured."""
+    """Numbered files of a fixed size agree by chance; the whole of a fresh set is evaluated."""
     for number, name in enumerate(("mine", "fresh")):
         colors(tmp_path / name, 30, shift=100 * number, kind=kind)
     run, opened = run_on(tmp_path / "mine", tmp_path / "run")
-    assert measured([run], str(tmp_path / "fresh")) == (all_files(tmp_path / "fresh"), [])
+    assert evaluated([run], str(tmp_path / "fresh")) == (all_files(tmp_path / "fresh"), [])
     copy = shutil.copytree(tmp_path / "mine", tmp_path / "copy")
-    found, _ = measured([run], str(copy))
+    found, _ = evaluated([run], str(copy))
     assert len(found) == opened.validation.size
     one = Path(opened.train.files[0])
     shutil.copy(one, tmp_path / "fresh" / one.parent.name / one.name)
-    found, notes = measured([run], str(tmp_path / "fresh"))
+    found, notes = evaluated([run], str(tmp_path / "fresh"))
     assert found == all_files(tmp_path / "fresh") and "trained on 1 of these 60" in notes[0]
 
 
@@ -198,7 +198,7 @@ def prepared_run(share, workdir, folder):
     return evaluation_set.Trained(recipe, workdir)
 
 
-def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
+def test_a_prepared_set_by_any_name_is_evaluated_on_what_was_held_out(tmp_path):
     builder = test_tfds_records.prepare(tmp_path / "data")
     run = prepared_run(0.2, tmp_path / "run", builder.data_dir)
     copy = shutil.copytree(Path(builder.data_dir).parent, tmp_path / "copy" / "grays")

@@ -20,11 +20,7 @@ class Skipped:
     def add(self, reason: str, folder: str, count: int = 1):
         """Counts what was skipped in a folder.
 
-        Args:
-            reason: What it is, with `{s}` or `{ies}` for the plural, and in parentheses why it is
-                skipped.
-            folder: Where it is.
-            count: How much of it.
+        `reason` is what it is, with `{s}` or `{ies}` for the plural, and in parentheses why.
         """
         folders = self.counts.setdefault(reason, {})
         name = printable(os.path.relpath(folder, self.root))
@@ -64,22 +60,13 @@ class SplitContents(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What was found in a data set.
-
-    Attributes:
-        dataset: Its folder or name.
-        train: The training set; `None` where there is none.
-        validation: The validation set.
-        skipped: What is not used.
-        rotated: Of a sample of the images, how many have an EXIF orientation other than upright,
-            and the size of the sample.
-    """
+    """What was found in a data set, `dataset`, which is a folder or a name."""
 
     dataset: str
     train: SplitContents | None
     validation: SplitContents
     skipped: Skipped
-    rotated: tuple[int, int] = (0, 0)
+    rotated: tuple[int, int] = (0, 0)  # images that EXIF says to turn, and how many were looked at
 
     def as_json(self) -> dict:
         """Returns plain JSON values."""

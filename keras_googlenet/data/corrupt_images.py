@@ -42,17 +42,10 @@ class CorruptImages:
         self._descriptions = {}
 
     def search(self, examples: Iterable[tuple[int, Callable]], most: int | None = None) -> int:
-        """Decodes examples one by one, and counts those that turn out to be corrupt.
+        """Decodes examples one by one, and counts the corrupt ones that were not known before.
 
-        Args:
-            examples: Index of each, with the function that decodes it.
-            most: Stop after so many corrupt ones.
-
-        Returns:
-            How many were found that were not known before.
-
-        Raises:
-            UserError: If more than 1% of the split is corrupt; it names up to ten.
+        Each is its index and the function that decodes it; `most` is how many to find. Raises
+        UserError if more than 1% of the split is corrupt.
         """
         before = len(self.indices)
         for index, decode_example in examples:

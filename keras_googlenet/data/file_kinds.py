@@ -44,10 +44,7 @@ _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",  # BigTIFF
-    b"MM\0+": "TIFF",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),  # "+": BigTIFF
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
@@ -64,12 +61,8 @@ _SIGNATURES = {
     b"\x01\xda\x01": "SGI",
     b"gimp xcf": "XCF",
     b"FUJIFILMCCD-RAW": "camera raw",
-    b"IIRO": "camera raw",  # Olympus
-    b"IIRS": "camera raw",
-    b"MMOR": "camera raw",
-    b"IIU\0": "camera raw",  # Panasonic
-    b"FOVb": "camera raw",  # Sigma
-    b"\0MRM": "camera raw",  # Minolta
+    **dict.fromkeys((b"IIRO", b"IIRS", b"MMOR"), "camera raw"),  # Olympus
+    **dict.fromkeys((b"IIU\0", b"FOVb", b"\0MRM"), "camera raw"),  # Panasonic, Sigma, Minolta
 }
 _BRANDS = {  # of ISO media files, ISO/IEC 23008-12 and the AVIF specification
     b"avif": "AVIF",
@@ -100,8 +93,9 @@ _OTHER_CONTENTS = {
     b"\x7fELF": "a program",
     b"MZ": "a program",
 }
+_NO_IMAGE = "not an image"
 _PNM = re.compile(rb"P[1-6Ff]\s+[#\d]|P7\s+[#A-Z]")
-_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; TensorFlow asks for "BM" alone
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; TensorFlow only checks "BM"
 
 
 def kind_of(first_bytes: bytes) -> str | None:
@@ -144,18 +138,19 @@ def content_of(first_bytes: bytes) -> str:
         if first_bytes.startswith(signature):
             return words
     if first_bytes[:4] == b"RIFF":
-        return {b"WAVE": "a WAV file", b"AVI ": "an AVI video"}.get(first_bytes[8:12], "no image")
+        return {b"WAVE": "a WAV file", b"AVI ": "an AVI video"}.get(first_bytes[8:12], _NO_IMAGE)
     if first_bytes[4:8] == b"ftyp":
         return "a video"
     if first_bytes and not first_bytes.strip(b"\0"):
         return "zeros only, as an unfinished copy leaves them"
     if not _is_text(first_bytes):
-        return "no image"
+        return _NO_IMAGE
     if _is_html(first_bytes):
-        return "an HTML page, no image"
+        return "an HTML page, not an image"
     if first_bytes.startswith(b"<?xml"):
-        return "XML text, no image"
-    return "JSON text, no image" if first_bytes.startswith((b'{"', b"[{")) else "text, no image"
+        return "XML text, not an image"
+    is_json = first_bytes.startswith((b'{"', b"[{"))
+    return "JSON text, not an image" if is_json else "text, not an image"
 
 
 def _is_html(first_bytes: bytes) -> bool:

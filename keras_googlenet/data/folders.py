@@ -33,14 +33,7 @@ _COPY = re.compile(r" - copy\b|^copy of |\(.*conflicted copy", re.IGNORECASE)
 
 
 class FolderSplits(NamedTuple):
-    """The images of a data set in folders.
-
-    Attributes:
-        train: By class; `None` where there are none.
-        validation: By class.
-        contents: Where each of them was found.
-        skipped: What is not used, and why.
-    """
+    """The images of a data set in folders, where they were found, and what was skipped."""
 
     train: Images | None
     validation: Images
@@ -63,15 +56,11 @@ def resolve_dataset(name: str) -> str:
 def list_images(
     paths: Iterable[str], note: Callable[[str], None] = lambda text: None, convertible: bool = False
 ) -> list[str]:
-    """Replaces folders by the images inside, in the order of their names.
+    """Replaces folders among paths by the images inside, in the order of their names.
 
-    Args:
-        paths: Files, which are kept as they are, and folders.
-        note: Is called with a line about each folder in which something is skipped.
-        convertible: Whether to list formats that TensorFlow does not decode, too.
-
-    Raises:
-        UserError: If a path does not exist or a folder holds no image.
+    `note` is called with a line about each folder in which something is skipped. `convertible` adds
+    formats that TensorFlow does not decode. Raises UserError if a path does not exist or a folder
+    holds no image.
     """
     files = []
     for path in map(Path, paths):
@@ -94,17 +83,12 @@ def list_images(
 
 
 def find_splits(root: Path, validation_split: float, seed: int) -> FolderSplits:
-    """Finds the images of a data set in folders.
+    """Finds the training and validation images of a data set in folders, by class.
 
-    Args:
-        root: Holds a folder for each split, recognized by its name, with a folder for each class
-            inside; or the class folders, with or without a folder for each split inside.
-        validation_split: Share of each class to hold out where there is no validation folder;
-            with 0 everything is for validation.
-        seed: Decides which images are held out.
-
-    Returns:
-        Training and validation images by class. A validation folder is preferred to a test folder.
+    The root holds a folder for each split, recognized by its name, with a folder for each class
+    inside; or the class folders, with or without a folder for each split inside. A validation
+    folder is preferred to a test folder. Where there is neither, `validation_split` of each class
+    is held out by `seed`; with 0 everything is for validation.
 
     Raises:
         UserError: If a folder or class is empty, also after the split, or the validation set has
@@ -145,18 +129,10 @@ def find_splits(root: Path, validation_split: float, seed: int) -> FolderSplits:
 
 
 def split_by_hash(images: Images, share: float, seed: int) -> tuple[Images, Images]:
-    """Holds out the images with the lowest hashes: about `share` of each class, but not all of it.
+    """Splits off the images with the lowest hashes: about `share` of each class.
 
-    Args:
-        images: Files of each class, two at least.
-        share: In (0, 1).
-        seed: Decides which, together with the class and the name of the file without its folders.
-
-    Returns:
-        The training set and what is held out, one image of each class at least.
-
-    Raises:
-        UserError: If a class has one image.
+    Both the training set and what is held out get at least one image of each class. Raises
+    UserError if a class has only one.
     """
     train, held_out = {}, {}
     for name, files in images.items():

@@ -59,28 +59,17 @@ _PILLOW_NAMES = {  # by format; EPS is missing, since it would start Ghostscript
 
 
 def read_image(path: str | os.PathLike) -> tf.Tensor:
-    """Reads one image file as it is stored.
+    """Reads one image file as it is stored, `(height, width, 3)` uint8, RGB.
 
-    Args:
-        path: JPEG, PNG, GIF, BMP or WebP, as `classify` decodes it, or what Pillow reads, such as
-            TIFF and AVIF, and HEIC with pillow-heif. Of several pages, the first.
-
-    Returns:
-        `(height, width, 3)` uint8, RGB.
-
-    Raises:
-        UserError: If the file is missing or cannot be read, with the reason.
+    JPEG, PNG, GIF, BMP and WebP are decoded as by `classify`; other formats, such as TIFF and AVIF,
+    and HEIC with pillow-heif, by Pillow. Of several pages it reads the first. Raises UserError with
+    the reason if it cannot.
     """
     return _read(path)[0]
 
 
 def read_upright(path: str | os.PathLike, turned: dict[str, int]) -> tf.Tensor:
-    """Reads one image file as `read_image` and turns it upright.
-
-    Args:
-        path: Image file.
-        turned: Collects the EXIF orientation of the file if it is not upright.
-    """
+    """As `read_image`, turned upright; `turned` collects EXIF orientations by file."""
     image, orientation, remaining = _read(path)
     if orientation != UPRIGHT:
         turned[str(path)] = orientation
@@ -103,12 +92,7 @@ def image_batches(
 ) -> Iterator[ImageBatch]:
     """Yields central crops of image files, in order, without those that cannot be read.
 
-    Args:
-        files: Image files.
-        image_size: Side of the crops.
-        errors: Collects an error for each file that cannot be read.
-        batch_size: Images a batch at most.
-        turned: Where given, images are turned upright, and it collects their EXIF orientations.
+    `errors` collects an error for each of these. With `turned`, images are turned upright.
     """
     for start in range(0, len(files), batch_size):
         readable, crops = [], []
@@ -126,15 +110,8 @@ def image_batches(
 def upright_bytes(path: str | os.PathLike, turned: dict[str, int]) -> bytes:
     """Reads a file for a server, which decodes `file_kinds.DECODED` and ignores EXIF orientations.
 
-    Args:
-        path: Image file.
-        turned: Collects the EXIF orientation of the file if it is not upright.
-
-    Returns:
-        The bytes of the file; a JPEG if it must be turned or converted.
-
-    Raises:
-        UserError: If it cannot be read, or must be converted and cannot be.
+    An image that must be turned or converted becomes a JPEG. Raises UserError if the file cannot be
+    read, or must be converted and cannot be.
     """
     content = read_bytes(path)
     kind = kind_of_file(path, content)
@@ -172,7 +149,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero in the name
         reason = _system_reason(error) if isinstance(error, OSError) else error
-        raise UserError(f"{path} cannot be read ({reason}); give another file.") from error
+        raise _cannot_read(path, reason) from error
 
 
 def kind_of_file(path: str | os.PathLike, content: bytes) -> str | None:
@@ -208,9 +185,7 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def reason_of(error: Exception, content: bytes | None = None) -> str:
     """Returns a clause about why an image cannot be read, such as `the file is empty`.
 
-    Args:
-        error: What reading or decoding it raised.
-        content: The bytes of the image, or the first `file_kinds.FIRST_BYTES`, if known.
+    `content` is the bytes of the image, or the first `FIRST_BYTES`, if known.
     """
     if isinstance(error, OSError):
         return _system_reason(error)
@@ -232,6 +207,10 @@ def reason_of(error: Exception, content: bytes | None = None) -> str:
     return "it is cut off or damaged" if content != b"" else "the file is empty"
 
 
+def _cannot_read(path, reason, advice: str = "give another file") -> UserError:
+    return UserError(f"{path} cannot be read ({reason}); {advice}.")
+
+
 def _system_reason(error: OSError) -> str:
     return _SYSTEM_REASONS.get(error.errno) or error.strerror or "it cannot be opened"
 
@@ -245,24 +224,17 @@ def _read(path: str | os.PathLike) -> "Decoded":
     try:
         image = preprocessing.decode(tf.constant(content))
     except tf.errors.OpError as error:
-        reason = reason_of(error, content)
-        raise UserError(f"{path} cannot be read ({reason}); give another file.") from error
+        raise _cannot_read(path, reason_of(error, content)) from error
     orientation = orientation_in(content)
     return Decoded(image, orientation, orientation)
 
 
 class Decoded(NamedTuple):
-    """A decoded image file.
-
-    Attributes:
-        pixels: `(h, w, 3)` uint8, RGB; alpha is dropped, 16 bits are scaled to 8.
-        orientation: The EXIF orientation of the file, 1 where it has none.
-        remaining: The orientation that `pixels` still has; Pillow turns a TIFF by itself.
-    """
+    """A decoded image file: `(h, w, 3)` uint8, RGB, and its EXIF orientation."""
 
     pixels: np.ndarray | tf.Tensor
     orientation: int
-    remaining: int
+    remaining: int  # the orientation that `pixels` still has; Pillow turns a TIFF by itself
 
 
 class _RefusedError(Exception):
@@ -276,20 +248,17 @@ def decode_other(path: str | os.PathLike, content: bytes, kind: str) -> Decoded:
     """
     how = f"convert it with `{convert_command(kind, Path(path).suffix)}`"
     if kind == "HEIC" and not _has_heif():
-        raise UserError(f"{path} cannot be read (it is HEIC); install pillow-heif, or {how}.")
+        raise _cannot_read(path, "it is HEIC", f"install pillow-heif, or {how}")
     try:
         if kind in _PILLOW_NAMES:
             return _decode(content, kind)
     except (_RefusedError, tf.errors.InvalidArgumentError) as error:
-        reason = reason_of(error)
-        raise UserError(f"{path} cannot be read ({reason}); give another file.") from error
+        raise _cannot_read(path, reason_of(error)) from error
     except Image.UnidentifiedImageError:
         pass  # Pillow was built without this format, or the start of the file is damaged
     except Exception as error:  # Pillow's readers may raise anything on a damaged file
-        raise UserError(
-            f"{path} cannot be read (it is {kind}, cut off or damaged); give another file."
-        ) from error
-    raise UserError(f"{path} cannot be read (it is {kind}); {how}.")
+        raise _cannot_read(path, f"it is {kind}, cut off or damaged") from error
+    raise _cannot_read(path, f"it is {kind}", how)
 
 
 def _decode(content: bytes, kind: str) -> Decoded:

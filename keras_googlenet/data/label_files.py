@@ -53,19 +53,9 @@ def open_labeled(
     where they are others, it counts the model's own classes, unless it is the name of one. Files
     are named by the end of their path, with or without suffix.
 
-    Args:
-        folder: Where the images are, at any depth.
-        labels_file: Text or CSV.
-        columns: Names of the two columns of a CSV file.
-        model_labels: Class names of the model, in the order of its outputs. Without them an index
-            is the name of a class.
-        note: Is called with a line about what is skipped in the folder.
-
-    Returns:
-        A data set whose validation set is all images of the folder, class after class.
-
-    Raises:
-        UserError: If the file cannot be read so, or an image has no label.
+    Returns a data set whose validation set is all images of the folder, at any depth, class after
+    class. `note` is called with a line about what is skipped. Raises UserError if the file cannot
+    be read so, or an image has no label.
     """
     if not Path(labels_file).exists():
         raise UserError(f"there is no file of labels {labels_file}.")

@@ -104,12 +104,7 @@ def scan(path: str, skipped: Skipped, convertible: bool = False) -> Folder:
     """Lists a folder, following links.
 
     Files with a known suffix are not opened, so that a million of them take seconds; of others the
-    first bytes decide.
-
-    Args:
-        path: The folder.
-        skipped: Collects what is skipped, and why.
-        convertible: Whether to list images of formats that TensorFlow does not decode, too.
+    first bytes decide. `convertible` adds images of formats that TensorFlow does not decode.
     """
     return _scan(path, skipped, DECODED + tuple(CONVERTIBLE.values()) * convertible, ())
 

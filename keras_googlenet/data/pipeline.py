@@ -119,14 +119,12 @@ def train_batches(
         first_step: Step of the run of the first batch; nothing before it is read.
         steps: How many steps, of one epoch or of several; the rest of the epoch if not given.
         classes: Number of classes; with it labels are one-hot, which mixing needs.
-        worker: Which part of each batch to make.
-        corrupt: Indices of examples to skip. Another image of the batch stands in for them, so
-            that batches keep their size and the stream its order.
+        worker: Which part of each batch, n images, to make.
+        corrupt: Indices of examples that another image of the batch stands in for.
 
     Returns:
         Dataset of `(images, labels)`: `(n, image_size, image_size, 3)` uint8 RGB, a quarter of
-        the bytes of float32 on their way to a GPU, and `(n,)` int64 or `(n, classes)` float32,
-        where n is `batch_size / worker.count`.
+        the bytes of float32 on their way to a GPU, and `(n,)` int64 or `(n, classes)` float32.
     """
     order = Order(split.size, batch_size, seed)
     steps = order.steps - first_step % order.steps if steps is None else steps
@@ -164,16 +162,11 @@ def train_batches(
 def fetch_examples(
     split: Split, positions: tf.data.Dataset, batch_size: int, order: Callable | None = None
 ) -> tf.data.Dataset:
-    """Reads examples, several at a time, and not far ahead of what is needed.
+    """Reads examples, several at a time, and not far ahead of the batches that they are for.
 
-    Args:
-        split: What to read.
-        positions: Dataset of int64 scalars: indices of examples, or what `order` maps to them.
-        batch_size: Of the batches that they are read for.
-        order: Maps positions, `(n,)`, to tensors of the same length, of which the last are indices.
-
-    Returns:
-        Dataset of scalars: what `order` gives, or the index, and what was read.
+    `positions` is a dataset of indices of examples, or of what `order` maps to tensors of the same
+    length, `(n,)`, of which the last holds indices. The result is a dataset of these scalars, each
+    followed by what was read.
     """
 
     def fetch(positions):
@@ -230,20 +223,11 @@ def validation_batches(
     corrupt: Collection[int] = (),
     first_step: int = 0,
 ) -> tf.data.Dataset:
-    """Returns one pass over a split in full batches, with a weight for each image.
+    """Returns one pass over a split in full batches, with arguments as for `train_batches`.
 
-    Args:
-        split: What to read.
-        image_size: Side of the central crops.
-        batch_size: Images a step over all workers, a multiple of their number.
-        worker: Which part of each batch to make.
-        corrupt: Indices of examples that have weight 0.
-        first_step: Step of the first batch.
-
-    Returns:
-        Dataset of `(images, labels, weights)`: `(n, image_size, image_size, 3)` float32 RGB in
-        [0, 255], `(n,)` int64 and `(n,)` float32, 1 for an example and 0 for what only fills the
-        last batch, where n is `batch_size / worker.count`.
+    Its batches are `(images, labels, weights)`: central crops, `(n, image_size, image_size, 3)`
+    float32 RGB in [0, 255], `(n,)` int64 and `(n,)` float32, 1 for an example and 0 for a corrupt
+    one and for what only fills the last batch.
     """
     is_readable = _lookup(corrupt, split.size)
     blank = tf.zeros((image_size, image_size, 3)), tf.zeros((), tf.int64)

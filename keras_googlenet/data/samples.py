@@ -21,20 +21,11 @@ class Sample(NamedTuple):
 def read_sample(
     split: datasets.Split, names: list[str], labels: list[str], image_size: int, count: int
 ) -> Sample:
-    """Reads evenly spaced images of a split.
+    """Reads at most `count` evenly spaced images of a split as central crops.
 
-    Args:
-        split: What to read.
-        names: Class names of the split.
-        labels: Class names of a model, matched by wnid where there is one.
-        image_size: Side of the central crops.
-        count: Images at most.
-
-    Returns:
-        Images with their class indices among `labels`; `None` if one of `names` is not there.
-
-    Raises:
-        UserError: If images cannot be read; it names up to ten, each with the reason.
+    `names` are the classes of the split, `labels` those of a model, which are matched by wnid where
+    there is one; classes are `None` if a name is not among the labels. Raises UserError if an image
+    is corrupt.
     """
     index_of = {_key(label): index for index, label in enumerate(labels)}
     class_of = [index_of.get(_key(name)) for name in names]

@@ -124,18 +124,10 @@ def _joined(name: str) -> str:
 
 
 def find_split_folders(tree: Folder, skipped: Skipped) -> tuple[Folder, dict[str, Folder]]:
-    """Finds the folders of the splits.
+    """Finds the folder with the splits of a data set, and its "train", "validation" and "test".
 
-    Args:
-        tree: The whole data set.
-        skipped: Collects what is beside the splits.
-
-    Returns:
-        The folder that holds them, and "train", "validation" and "test" as far as there are any;
-        none where it holds the class folders themselves.
-
-    Raises:
-        UserError: If it holds several data sets, or splits without class folders.
+    There are no splits where it holds the class folders themselves. Raises UserError if it holds
+    several data sets, or splits without class folders.
     """
     while only := _only_folder_around(tree, beside_images=True):
         if tree.images:

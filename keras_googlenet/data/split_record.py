@@ -126,18 +126,12 @@ def without_trained(dataset: ImageDataset, before: SplitRecord | None) -> ImageD
     """Removes from the validation set what a run has been trained on so far, unless it is all."""
     if before is None or dataset.validation.files is None:
         return dataset
-    kept = np.flatnonzero(~before.is_trained_on(dataset.validation))
-    return dataset.validate_on(kept) if len(kept) else dataset
+    remaining = np.flatnonzero(~before.is_trained_on(dataset.validation))
+    return dataset.validate_on(remaining) if len(remaining) else dataset
 
 
 def describe_changes(before: SplitRecord, dataset: ImageDataset, now: SplitRecord) -> str:
-    """Describes how a data set differs from the one that a run started with; empty if it does not.
-
-    Args:
-        before: Record of the run.
-        dataset: The data set as it is now.
-        now: Its record.
-    """
+    """Describes how a data set, whose record is `now`, differs from that of a run, `before`."""
     changes = []
     for name, field in (("training", "train"), ("validation", "validation")):
         split = getattr(dataset, field)

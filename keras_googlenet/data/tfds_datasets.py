@@ -62,18 +62,11 @@ def open_builder(name: str, data_dir: str | None = None) -> tfds.core.DatasetBui
 def choose_splits(
     builder: tfds.core.DatasetBuilder, validation_split: float
 ) -> tuple[str | None, str]:
-    """Chooses the training set and the validation set of a prepared data set.
+    """Returns the training set, if any, and the validation set, as TensorFlow Datasets writes them.
 
-    Args:
-        builder: Of the data set.
-        validation_split: Share of `train`, its last whole percents, that is held out where the
-            data set has neither `validation` nor `test`. With 0 all of it is evaluated.
-
-    Returns:
-        Both as TensorFlow Datasets writes them; `None` for training if there is nothing for it.
-
-    Raises:
-        UserError: If the data set has no split with labels, or one of the two is empty.
+    Where a data set has neither `validation` nor `test`, the last whole percents of `train` are
+    held out; with 0 all of it is evaluated. Raises UserError if no split has labels, or one of the
+    two is empty.
     """
     splits = builder.info.splits
     training = _first_split(builder, "train")

@@ -70,13 +70,7 @@ _PACKAGES = {  # of a module, where it has another name
 
 
 def opening_error(error: Exception, name: str, data_dir: str) -> UserError:
-    """Explains why a data set cannot be opened.
-
-    Args:
-        error: What `tfds.builder` or `tfds.builder_from_directory` raised, or a builder's `info`.
-        name: The data set as the user named it.
-        data_dir: Where TensorFlow Datasets keeps its files.
-    """
+    """Explains why the builder of `name`, or its `info`, cannot be made."""
     if str(error).startswith("Failed to construct dataset"):  # and then its arguments
         error.args = (str(error).partition('}": ')[2],)
     causes = list(_causes(error))
@@ -95,8 +89,8 @@ def opening_error(error: Exception, name: str, data_dir: str) -> UserError:
     if sentence is None and damaged:
         folder = name if is_folder else f"its folder below {data_dir}"
         sentence = (
-            f"the prepared data set {name} is damaged ({first_line(causes[-1])}); remove {folder} and "
-            "prepare it again."
+            f"the prepared data set {name} is damaged ({first_line(causes[-1])}); remove {folder} "
+            "and prepare it again."
         )
     if sentence is None and isinstance(error, ValueError | AssertionError):
         sentence = _name_sentence(error, name)

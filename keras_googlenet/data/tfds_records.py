@@ -31,15 +31,9 @@ _FEATURES = tfds.decode.PartialDecoding(
 def record_fetcher(builder: tfds.core.DatasetBuilder, split: str) -> Callable:
     """Returns the function that maps indices, `(n,)` int64, to records, `(n,)` strings.
 
-    It runs in a graph, and reads nothing but these records. Checksums are not verified: damage
-    shows when an image is decoded.
-
-    Args:
-        builder: Of a prepared data set.
-        split: Name of a split, or a part of one such as "train[:90%]".
-
-    Raises:
-        UserError: If the files are in a format without random access, or one is cut off.
+    `split` may be a part, such as "train[:90%]". It runs in a graph, and reads nothing but these
+    records. Checksums are not verified: damage shows when an image is decoded. Raises UserError if
+    the files are in a format without random access, or one is cut off.
     """
     formats = {
         tfds.core.FileFormat.ARRAY_RECORD: _array_records,
