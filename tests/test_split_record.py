@@ -9,7 +9,7 @@ import pytest
 import test_tfds_records
 from PIL import Image
 
-from keras_googlenet.data import datasets, split_record
+from keras_googlenet.data import datasets, listing, split_record
 from keras_googlenet.data.folders import hash_fraction, split_by_hash
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import evaluation_set
@@ -240,6 +240,24 @@ def test_changes_are_said_by_name(flat):
     said = split_record.describe_changes(before, now, split_record.record_of(now))
     assert "1 new in its" in said and "added.jpg" in said and "1 gone from its training" in said
     assert not split_record.describe_changes(before, now, before)
+
+
+def test_a_run_hashes_each_file_once(flat, monkeypatch):
+    before = split_record.record_of(datasets.open_dataset(str(flat), None, 0.3, 1))
+    opened, again = (datasets.open_dataset(str(flat), None, 0.3, 1) for _ in range(2))
+    hashed = []
+
+    def file_name(file):
+        hashed.append(file)
+        return listing.file_name(file)
+
+    monkeypatch.setattr(datasets, "file_name", file_name)
+    resumed = split_record.without_trained(opened, before).validate_on([2, 0])
+    split_record.describe_changes(before, resumed, split_record.record_of(resumed))
+    assert sorted(hashed) == sorted(opened.train.files + opened.validation.files)
+    fresh = again.validation.part([2, 0])
+    assert fresh.files == [opened.validation.files[index] for index in (2, 0)]
+    assert resumed.validation.hashes.tolist() == fresh.hashes.tolist()
 
 
 def test_training_images_are_no_longer_validated_on(image_folder, tmp_path):

@@ -58,6 +58,14 @@ _PILLOW_NAMES = {  # by format; EPS is missing, since it would start Ghostscript
 }
 
 
+class Decoded(NamedTuple):
+    """A decoded image file: `(h, w, 3)` uint8, RGB, and its EXIF orientation."""
+
+    pixels: np.ndarray | tf.Tensor
+    orientation: int
+    remaining: int  # the orientation that `pixels` still has; Pillow turns a TIFF by itself
+
+
 def read_image(path: str | os.PathLike) -> tf.Tensor:
     """Reads one image file as it is stored, `(height, width, 3)` uint8, RGB.
 
@@ -215,7 +223,7 @@ def _system_reason(error: OSError) -> str:
     return _SYSTEM_REASONS.get(error.errno) or error.strerror or "it cannot be opened"
 
 
-def _read(path: str | os.PathLike) -> "Decoded":
+def _read(path: str | os.PathLike) -> Decoded:
     content = read_bytes(path)
     kind = kind_of_file(path, content[:FIRST_BYTES])
     if kind is not None and kind not in DECODED:
@@ -227,14 +235,6 @@ def _read(path: str | os.PathLike) -> "Decoded":
         raise _cannot_read(path, reason_of(error, content)) from error
     orientation = orientation_in(content)
     return Decoded(image, orientation, orientation)
-
-
-class Decoded(NamedTuple):
-    """A decoded image file: `(h, w, 3)` uint8, RGB, and its EXIF orientation."""
-
-    pixels: np.ndarray | tf.Tensor
-    orientation: int
-    remaining: int  # the orientation that `pixels` still has; Pillow turns a TIFF by itself
 
 
 class _RefusedError(Exception):
