@@ -109,8 +109,8 @@ class ImageDataset(NamedTuple):
 
     def validate_on(self, indices: np.ndarray) -> "ImageDataset":
         """Returns the data set with only some of the examples of its validation set."""
-        found = self.contents.validation._replace(images=len(indices))
-        contents = self.contents._replace(validation=found)
+        summary = self.contents.validation._replace(images=len(indices))
+        contents = self.contents._replace(validation=summary)
         return self._replace(validation=self.validation.part(indices), contents=contents)
 
 
@@ -144,7 +144,7 @@ def open_dataset(
     train, validation = (split and _prepared_split(builder, split) for split in chosen)
     labels, skipped = tfds_datasets.class_names(builder), Skipped(name)
     names = labels if len(labels) <= MOST_NAMES else []
-    found = [
+    summaries = [
         split and SplitContents(split.source, split.size, len(labels), names)
         for split in (train, validation)
     ]
@@ -153,7 +153,7 @@ def open_dataset(
         if split not in used:
             reason = "image{s} (in a split that is not used)"
             skipped.add(reason, os.path.join(name, split), info.num_examples)
-    contents = Contents(builder.info.full_name, *found, skipped)
+    contents = Contents(builder.info.full_name, *summaries, skipped)
     return ImageDataset(labels, train, validation, contents)
 
 
@@ -166,12 +166,12 @@ def _prepared_split(builder, split: str) -> Split:
 
 
 def _open_folder(root: Path, validation_split: float, seed: int) -> ImageDataset:
-    found = folders.find_splits(root, validation_split, seed)
-    labels = sorted(found.train or found.validation)
-    train = folder_split(found.train, labels) if found.train else None
-    validation = folder_split(found.validation, labels)
+    splits = folders.find_splits(root, validation_split, seed)
+    labels = sorted(splits.train or splits.validation)
+    train = folder_split(splits.train, labels) if splits.train else None
+    validation = folder_split(splits.validation, labels)
     rotated = _count_rotated([*(train.files if train else []), *validation.files])
-    contents = Contents(str(root), *found.contents, found.skipped, rotated)
+    contents = Contents(str(root), *splits.contents, splits.skipped, rotated)
     return ImageDataset(labels, train, validation, contents)
 
 

@@ -74,8 +74,8 @@ def open_labeled(
     class_of = _label_reader(model_labels, labels_file)
     split = _split_by_class({file: class_of(label_of[file]) for file in paths}, model_labels)
     labels = list(split.class_names)
-    found = SplitContents(Path(labels_file).name, split.size, len(labels))
-    contents = Contents(folder, None, found, Skipped(folder))
+    summary = SplitContents(Path(labels_file).name, split.size, len(labels))
+    contents = Contents(folder, None, summary, Skipped(folder))
     return datasets.ImageDataset(labels, None, split, contents)
 
 

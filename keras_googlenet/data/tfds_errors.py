@@ -169,8 +169,8 @@ def _system_sentence(causes: list[BaseException], name: str, data_dir: str) -> s
 
 
 def _checksum_sentence(error: BaseException, downloads) -> str:
-    found = re.search(r"Artifact (\S+), downloaded to (.+?), has wrong checksum", str(error))
-    url, file = found.groups() if found else ("an address", downloads)
+    match = re.search(r"Artifact (\S+), downloaded to (.+?), has wrong checksum", str(error))
+    url, file = match.groups() if match else ("an address", downloads)
     return (
         f"the file downloaded from {url} is not the one that was published (its checksum differs); "
         f"delete {file} and try again, and if that does not help, install a newer "
