@@ -1,10 +1,10 @@
-"""How fast photographs become training pictures, beside torchvision and bare decoding.
+"""How fast photographs become training crops, compared with torchvision and bare decoding.
 
     python -m benchmarks.input_pipeline
     python -m benchmarks.input_pipeline --photos hymenoptera.tar
 
-All rows are measured in one run, taking turns, and the medians count. The ratios of processor time
-hold on a busy machine too. Without --photos it draws its own of ordinary size.
+All rows are measured in one run, taking turns, and the table has the medians. The ratios of
+processor time are valid on a busy machine too. Without --photos it draws images of usual size.
 torchvision: `python -m pip install -r requirements-bench.txt`.
 """
 
@@ -36,7 +36,7 @@ def main():
     parser = cli.parser(__doc__)
     parser.add_argument("--photos", type=Path, help="tar of JPEG photographs")
     parser.add_argument("--turns", type=cli.positive, default=3, help="measurements of each row")
-    parser.add_argument("--images", type=cli.positive, default=1200, help="pictures a turn")
+    parser.add_argument("--images", type=cli.positive, default=1200, help="images a turn")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = unpack(flags.photos, Path(folder)) if flags.photos else draw(Path(folder))
@@ -55,15 +55,13 @@ def main():
 
 
 def print_table(turns: dict[str, list[tuple]], images: int):
-    """Prints the rows, and whether the fused one is as fast as it should be."""
+    """Prints the rows, and whether the fused one reaches the ratios that are wanted."""
     seconds, processor = (
         {name: statistics.median(columns[kind]) for name, columns in turns.items()}
         for kind in (0, 1)
     )
     fused = "crop, resize, flip"
-    print(
-        f"{CORES} cores, {images} pictures a turn, {SIZE} pixels, load {os.getloadavg()[0]:.1f}\n"
-    )
+    print(f"{CORES} cores, {images} images a turn, {SIZE} pixels, load {os.getloadavg()[0]:.1f}\n")
     print("| | images/s | CPU ms an image | fused / row | the same of CPU time |")
     print("|---|---|---|---|---|")
     for name in turns:
@@ -73,12 +71,12 @@ def print_table(turns: dict[str, list[tuple]], images: int):
         )
     for name, least in WANTED.items():
         ratios = [spent[name] / spent[fused] for spent in (seconds, processor)]
-        said = ["met" if ratio >= least else "missed" for ratio in ratios]
-        print(f"\nwanted: {least} of {name}: {said[0]} in time, {said[1]} in processor time")
+        results = ["met" if ratio >= least else "missed" for ratio in ratios]
+        print(f"\nwanted: {least} of {name}: {results[0]} in time, {results[1]} in processor time")
 
 
 def unpack(archive: Path, folder: Path) -> list[str]:
-    """Unpacks an archive and returns its photographs."""
+    """Unpacks an archive and returns its JPEG files."""
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return sorted(str(file) for file in folder.rglob("*.jp*g"))
@@ -102,12 +100,12 @@ def split_of(files: list[str]) -> datasets.Split:
 
 
 def training(files: list[str], augmentation: pipeline.Augmentation) -> tf.data.Dataset:
-    """The batches of the project's own pipeline."""
+    """Returns the batches of the project's own pipeline."""
     return pipeline.train_batches(split_of(files), SIZE, BATCH, 0, augmentation)
 
 
 def decode_only(files: list[str]) -> tf.data.Dataset:
-    """The same crops, decoded and dropped: what no pipeline of TensorFlow can beat."""
+    """Returns the same crops, only decoded: an upper limit for any pipeline of TensorFlow."""
 
     def decode(file, number):
         seed = tf.stack([tf.constant(0, tf.int64), number])
@@ -119,7 +117,7 @@ def decode_only(files: list[str]) -> tf.data.Dataset:
 
 
 def torchvision_loader(files: list[str]):
-    """RandomResizedCrop and flip by torchvision, as many workers as cores."""
+    """Returns RandomResizedCrop and flip by torchvision, with as many workers as cores."""
     import torch
 
     sys.path.append(str(Path(__file__).parent.parent / "tests"))
@@ -141,7 +139,7 @@ def torchvision_loader(files: list[str]):
 
 
 class Photographs:
-    """Files as torch's loader wants them."""
+    """Image files as a data set of torch."""
 
     def __init__(self, files, steps):
         self.files, self.steps = files, steps
@@ -154,10 +152,10 @@ class Photographs:
 
 
 def measure(batches) -> tuple[float, float]:
-    """Seconds, and seconds of processor time with that of workers, an image: all batches but one.
+    """Returns seconds an image, and seconds of processor time with that of workers.
 
-    The first batch is left out of the time, since a pipeline is built in it; its share of the
-    workers' processor time, which is known only once they end, is not.
+    The first batch, which builds the pipeline, is not counted, except in the processor time of
+    workers, which is known only after they end.
     """
     workers = _processor_time(resource.RUSAGE_CHILDREN)
     iterator = iter(batches)

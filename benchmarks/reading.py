@@ -4,10 +4,9 @@
     python -m benchmarks.reading --json
     python -m benchmarks.reading --format array_record --data-dir prepared
 
-Counted by the kernel for this process (`rchar` of /proc/self/io: what its reads returned, from the
-disk or from memory), on a set of drawn photographs that TensorFlow Datasets prepares once below
---data-dir. Worker 0 of 1, 2, 4 and 8 is played here, since workers know nothing of each other.
-Linux only.
+The kernel counts them for this process (`rchar` of /proc/self/io: what its reads returned, from
+the disk or from memory), on a set of drawn images that TensorFlow Datasets prepares once below
+--data-dir. This process runs as worker 0 of 1, 2, 4 and 8; workers do not communicate. Linux only.
 """
 
 import argparse
@@ -30,11 +29,11 @@ from keras_googlenet.data import datasets, pipeline
 
 SIZE, SEED, CLASSES = 224, 0, 10
 WORKERS, RESUMES = (1, 2, 4, 8), (10, 50, 90)  # percents of an epoch
-DISTINCT = 100  # drawings; each record has another length, so that no two are alike
+DISTINCT = 100  # drawings; no two records have the same length
 
 
 class DrawnPhotographs(tfds.core.GeneratorBasedBuilder):
-    """JPEGs of 500 x 375 pixels, such as ImageNet's."""
+    """JPEGs of 500 x 375 pixels, like ImageNet's."""
 
     VERSION = tfds.core.Version("1.0.0")
     RECORDS = 20_000
@@ -55,7 +54,7 @@ class DrawnPhotographs(tfds.core.GeneratorBasedBuilder):
 
 @functools.cache
 def drawing(number: int) -> bytes:
-    """Smooth noise as a JPEG; what follows its end is ignored."""
+    """Returns smooth noise as a JPEG."""
     noise = np.random.default_rng(number).integers(0, 256, (125, 167, 3), "uint8")
     content = io.BytesIO()
     big = Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC)
@@ -79,10 +78,10 @@ def main():
 
 
 def prepared(flags: argparse.Namespace, data_dir: str) -> datasets.Split:
-    """Prepares the set, if need be, and returns its training split."""
+    """Prepares the set, unless it is there, and returns its training set."""
     DrawnPhotographs.RECORDS = flags.records
-    place = str(Path(data_dir).expanduser() / f"{flags.format}_{flags.records}")
-    builder = DrawnPhotographs(data_dir=place, file_format=flags.format)
+    folder = str(Path(data_dir).expanduser() / f"{flags.format}_{flags.records}")
+    builder = DrawnPhotographs(data_dir=folder, file_format=flags.format)
     with contextlib.redirect_stdout(sys.stderr):
         builder.download_and_prepare()
     return datasets.open_dataset(str(builder.data_dir)).train
@@ -112,8 +111,8 @@ def measure(split: datasets.Split, batch_size: int) -> tuple[float, dict]:
     return speed, {"workers": workers, "resume": resume, "batch": workers["1"] // steps}
 
 
-def stream(split, batch_size: int, first_step: int, worker=pipeline.ALONE):
-    """The training pictures from a step on."""
+def stream(split, batch_size: int, first_step: int, worker=pipeline.ONE_WORKER):
+    """Returns the training batches from a step on."""
     augmentation = pipeline.Augmentation()
     return pipeline.train_batches(
         split, SIZE, batch_size, SEED, augmentation, first_step=first_step, worker=worker
@@ -121,19 +120,19 @@ def stream(split, batch_size: int, first_step: int, worker=pipeline.ALONE):
 
 
 def bytes_read() -> int:
-    """Bytes that this process has read so far."""
+    """Returns how many bytes this process has read so far."""
     counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(counts["rchar"])
 
 
 def show(text: str):
-    """Shows on a terminal how far it is."""
+    """Shows the progress on a terminal."""
     if sys.stderr.isatty():
         print(f"\r{text:60}", end="\r" if not text else "", file=sys.stderr, flush=True)
 
 
 def as_table(result: dict, speed: float, flags: argparse.Namespace) -> str:
-    """Lays the counts out in megabytes, beside what a fair share would be."""
+    """Formats the counts in megabytes, compared with an equal share of the data set."""
     whole, batch = result["workers"]["1"], result["batch"]
     rows = [
         f"{flags.records:,} records as {flags.format}, batches of {flags.batch_size} "

@@ -1,7 +1,7 @@
 """Sends damaged images through `classify`, and prints how many were answered.
 
-The last line is one JSON document: how many were answered, how many refused and in which words,
-and the longest time of one. It is for a process of its own, so that a crash is seen.
+The last line is one JSON document: how many were answered, how many were refused with which
+messages, and the longest time of one. It runs in its own process, so that a crash is noticed.
 """
 
 import collections
@@ -22,22 +22,22 @@ MODES |= {"WEBP": ("L", "RGB", "RGBA", "lossless", "animated")}
 
 
 def originals() -> list[tuple[str, bytes]]:
-    """Small pictures of every format in several kinds of pixels."""
+    """Small images of every format in several pixel modes."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 255, (9, 12, 3)).astype("uint8")
-    picture = Image.fromarray(coarse).resize((120, 90))
+    photo = Image.fromarray(coarse).resize((120, 90))
     options = {
         ("JPEG", "RGB"): {"progressive": True},
         ("WEBP", "lossless"): {"lossless": True},
-        ("WEBP", "animated"): {"save_all": True, "append_images": [picture.rotate(180)]},
+        ("WEBP", "animated"): {"save_all": True, "append_images": [photo.rotate(180)]},
     }
     made = []
     for form, modes in MODES.items():
         for mode in modes:
             pixels = {"I;16": "L", "lossless": "RGBA", "animated": "RGB"}.get(mode, mode)
-            image = picture.convert(pixels)
+            image = photo.convert(pixels)
             if form == "WEBP" and pixels == "RGBA":
-                image.putalpha(picture.convert("L"))
+                image.putalpha(photo.convert("L"))
             if mode == "I;16":
                 image = Image.fromarray(np.asarray(image).astype("uint16") * 257)
             file = io.BytesIO()
@@ -47,10 +47,10 @@ def originals() -> list[tuple[str, bytes]]:
 
 
 def damage(content: bytes, generator) -> bytes:
-    """One to three accidents: changed bits or bytes, lost, repeated or inserted pieces."""
+    """Damages one to three places: changed bits or bytes, lost, repeated or inserted pieces."""
     data = bytearray(content)
     for _ in range(generator.integers(1, 4)):
-        # a third of the accidents happen in the header, which decides about memory
+        # a third of the damage is in the header, which decides about memory
         reach = min(64, len(data)) if generator.random() < 0.33 else len(data)
         at = int(generator.integers(0, max(reach, 1)))
         length = int(generator.integers(1, 40))

@@ -107,10 +107,10 @@ def test_a_data_set_wins_over_the_folder_that_tfds_made_of_it(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert datasets.open_dataset("digits", ".").labels == [str(digit) for digit in range(10)]
-    assert folders.resolved("digits") == "digits"
+    assert folders.resolve_dataset("digits") == "digits"
     assert datasets.open_dataset("digits/1.2.0").validation.size == 16
     (tmp_path / "mine" / "ant").mkdir(parents=True)
-    assert folders.resolved("mine") == str(tmp_path / "mine")
+    assert folders.resolve_dataset("mine") == str(tmp_path / "mine")
 
 
 @pytest.mark.parametrize("name", ["imagenette/nonsense", "cifar10:9.9.9", "nobody_has_this"])

@@ -147,7 +147,7 @@ def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files)
 
 def test_classify_fails_as_a_whole(saved, mixed_files):
     good = tf.io.read_file(mixed_files[0]).numpy()
-    for bad, message in ((b"bad", "no JPEG, PNG, GIF, BMP or WebP"), (good[:200], "JPEG")):
+    for bad, message in ((b"bad", "not a JPEG, PNG, GIF, BMP or WebP"), (good[:200], "JPEG")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             saved[0]["classify"](image_bytes=tf.constant([good, bad]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="holds no image"):

@@ -23,7 +23,7 @@ def test_kind_of_is_not_taken_in():
     assert file_kinds.kind_of(struct.pack(">I", 28) + b"ftypmif1\0\0\0\0mif1avifmiaf") == "AVIF"
     assert file_kinds.kind_of(struct.pack(">I", 24) + b"ftypmif1\0\0\0\0mif1heic") == "HEIC"
     assert file_kinds.kind_of(struct.pack(">I", 20) + b"ftypmsf1\0\0\0\0iso8") == "HEIC"
-    assert file_kinds.content_of("grüße ".encode()[:3]) == "text, no image"
+    assert file_kinds.content_of("grüße ".encode()[:3]) == "text, not an image"
 
 
 def test_suffixes_and_commands():

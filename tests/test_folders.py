@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_googlenet.data import datasets, folders, listing
-from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
+from keras_googlenet.data.contents import Contents, Skipped, SplitContents
 from keras_googlenet.data.split_folders import names_no_class, split_named
 from keras_googlenet.errors import UserError
 
@@ -26,14 +26,14 @@ def tree(root, names):
 
 
 def found(root, names="", share=0.0):
-    """Files by class of both halves, as paths below the data set, and what is left out."""
+    """Files by class of both splits, as paths below the data set, and what is left out."""
     result = folders.find_splits(tree(root, names), share, 0)
-    halves = [
-        half and {name: [os.path.relpath(file, root) for file in half[name]] for name in half}
-        for half in (result.train, result.validation)
+    splits = [
+        split and {name: [os.path.relpath(file, root) for file in split[name]] for name in split}
+        for split in (result.train, result.validation)
     ]
-    return *halves, {
-        each["what"]: (each["count"], *each["folders"]) for each in result.left_out.as_json()
+    return *splits, {
+        each["what"]: (each["count"], *each["folders"]) for each in result.skipped.as_json()
     }
 
 
@@ -75,17 +75,19 @@ PAIRS = (
 @pytest.mark.parametrize(("train", "validation"), PAIRS)
 def test_names_of_splits(train, validation, tmp_path):
     names = f"{train}/ant/1.jpg {train}/bee/2.jpg {validation}/ant/3.jpg"
-    learned, measured, left_out = found(tmp_path, names)
-    assert learned == {"ant": [f"{train}/ant/1.jpg"], "bee": [f"{train}/bee/2.jpg"]}
-    assert measured == {"ant": [f"{validation}/ant/3.jpg"]} and not left_out
+    train_images, validation_images, skipped = found(tmp_path, names)
+    assert train_images == {"ant": [f"{train}/ant/1.jpg"], "bee": [f"{train}/bee/2.jpg"]}
+    assert validation_images == {"ant": [f"{validation}/ant/3.jpg"]} and not skipped
 
 
-def test_validation_comes_before_test_and_what_is_beside_them_is_said(tmp_path):
+def test_validation_comes_before_test_and_what_is_beside_them_is_reported(tmp_path):
     names = "train/ant/1.jpg valid/ant/2.jpg test/ant/3.jpg test/ant/4.jpg sample/train/ant/1.jpg"
-    _, measured, left_out = found(tmp_path, f"{names} cover.jpg models/net.h5 train/loose.jpg")
-    assert measured == {"ant": ["valid/ant/2.jpg"]}
-    assert left_out == {
-        "images (valid/ is measured on)": (2, "test"),
+    _, validation_images, skipped = found(
+        tmp_path, f"{names} cover.jpg models/net.h5 train/loose.jpg"
+    )
+    assert validation_images == {"ant": ["valid/ant/2.jpg"]}
+    assert skipped == {
+        "images (valid/ is the validation set)": (2, "test"),
         "images (in no split)": (1, "sample"),
         "images (outside of the splits)": (1, "."),
         "images (outside of the class folders)": (1, "train"),
@@ -94,11 +96,11 @@ def test_validation_comes_before_test_and_what_is_beside_them_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("test", ["test/7.jpg", "test/unknown/7.jpg", "test1/test1/7.jpg"])
-def test_a_test_split_without_classes_is_not_measured_on(test, tmp_path):
+def test_a_test_split_without_classes_is_not_validated_on(test, tmp_path):
     names = " ".join(f"train/{name}/{number}.jpg" for name in ("ant", "bee") for number in range(9))
-    learned, measured, left_out = found(tmp_path, f"{names} {test}", 0.3)
-    assert sum(map(len, [*learned.values(), *measured.values()])) == 18
-    assert [count for count, *_ in left_out.values()] == [1]
+    train_images, validation_images, skipped = found(tmp_path, f"{names} {test}", 0.3)
+    assert sum(map(len, [*train_images.values(), *validation_images.values()])) == 18
+    assert [count for count, *_ in skipped.values()] == [1]
 
 
 @pytest.mark.parametrize(
@@ -109,24 +111,24 @@ def test_a_test_split_without_classes_is_not_measured_on(test, tmp_path):
     ],
 )
 def test_a_class_that_is_called_train(names, tmp_path):
-    learned, classes, _ = found(tmp_path, names)
-    assert learned is None and len(classes) == 3 and "train" in classes
+    train_images, classes, _ = found(tmp_path, names)
+    assert train_images is None and len(classes) == 3 and "train" in classes
 
 
 def test_splits_inside_of_the_classes(tmp_path):
     names = "cap/train/1.jpg cap/test/2.jpg nut/train/3.jpg nut/test/4.jpg"
-    learned, measured, _ = found(tmp_path, names)
-    assert learned == {"cap": ["cap/train/1.jpg"], "nut": ["nut/train/3.jpg"]}
-    assert measured == {"cap": ["cap/test/2.jpg"], "nut": ["nut/test/4.jpg"]}
+    train_images, validation_images, _ = found(tmp_path, names)
+    assert train_images == {"cap": ["cap/train/1.jpg"], "nut": ["nut/train/3.jpg"]}
+    assert validation_images == {"cap": ["cap/test/2.jpg"], "nut": ["nut/test/4.jpg"]}
 
 
 def test_splits_inside_of_some_classes(tmp_path):
     """A class without test images, a loose image and an image in neither of the splits."""
     names = "yes/train/1.jpg yes/test/2.jpg no/train/3.jpg no/4.jpg yes/extra/5.jpg"
-    learned, measured, left_out = found(tmp_path, names)
-    assert learned == {"no": ["no/train/3.jpg"], "yes": ["yes/train/1.jpg"]}
-    assert measured == {"yes": ["yes/test/2.jpg"]}
-    assert left_out == {
+    train_images, validation_images, skipped = found(tmp_path, names)
+    assert train_images == {"no": ["no/train/3.jpg"], "yes": ["yes/train/1.jpg"]}
+    assert validation_images == {"yes": ["yes/test/2.jpg"]}
+    assert skipped == {
         "images (outside of the splits)": (1, "no"),
         "images (in no split)": (1, "yes/extra"),
     }
@@ -134,23 +136,25 @@ def test_splits_inside_of_some_classes(tmp_path):
 
 def test_a_train_folder_with_classes_is_a_split_whatever_lies_beside_it(tmp_path):
     names = "train/ant/1.jpg train/bee/2.jpg extra/ant/3.jpg extra/bee/4.jpg more/x/5.jpg fig/6.jpg"
-    learned, measured, left_out = found(tmp_path, names)
-    assert learned is None and list(measured) == ["ant", "bee"]
-    assert left_out == {"images (in no split)": (4, "extra", "fig", "more")}
+    train_images, validation_images, skipped = found(tmp_path, names)
+    assert train_images is None and list(validation_images) == ["ant", "bee"]
+    assert skipped == {"images (in no split)": (4, "extra", "fig", "more")}
 
 
 def test_parts_of_a_split_are_put_together(tmp_path):
     names = "train.X1/ant/1.jpg train.X2/bee/2.jpg val.X/ant/3.jpg val.X/bee/4.jpg"
-    learned, measured, left_out = found(tmp_path, names)
-    assert learned == {"ant": ["train.X1/ant/1.jpg"], "bee": ["train.X2/bee/2.jpg"]}
-    assert list(measured) == ["ant", "bee"] and not left_out
+    train_images, validation_images, skipped = found(tmp_path, names)
+    assert train_images == {"ant": ["train.X1/ant/1.jpg"], "bee": ["train.X2/bee/2.jpg"]}
+    assert list(validation_images) == ["ant", "bee"] and not skipped
 
 
 def test_of_two_folders_for_a_split_the_plainer_one_counts(tmp_path):
     names = "train/ant/1.jpg train_small/ant/1.jpg val/ant/2.jpg test/1.jpg val_images/3.jpg"
-    learned, measured, left_out = found(tmp_path, names)
-    assert learned == {"ant": ["train/ant/1.jpg"]} and measured == {"ant": ["val/ant/2.jpg"]}
-    assert left_out == {
+    train_images, validation_images, skipped = found(tmp_path, names)
+    assert train_images == {"ant": ["train/ant/1.jpg"]} and validation_images == {
+        "ant": ["val/ant/2.jpg"]
+    }
+    assert skipped == {
         "images (a second folder of this split)": (2, "train_small", "val_images"),
         "images (without class folders)": (1, "test"),
     }
@@ -158,8 +162,10 @@ def test_of_two_folders_for_a_split_the_plainer_one_counts(tmp_path):
 
 def test_splits_with_the_same_other_words_go_together(tmp_path):
     names = "ros_train/x/1.jpg ros_test/x/2.jpg tul_train/x/3.jpg tul_val/x/4.jpg tul_test/x/5.jpg"
-    learned, measured, _ = found(tmp_path, names)
-    assert learned == {"x": ["ros_train/x/1.jpg"]} and measured == {"x": ["ros_test/x/2.jpg"]}
+    train_images, validation_images, _ = found(tmp_path, names)
+    assert train_images == {"x": ["ros_train/x/1.jpg"]} and validation_images == {
+        "x": ["ros_test/x/2.jpg"]
+    }
 
 
 def test_long_names_are_told_in_time():
@@ -169,9 +175,9 @@ def test_long_names_are_told_in_time():
 
 def test_of_two_validation_folders_the_one_with_the_classes_counts(tmp_path):
     names = "train/ant/1.jpg train/bee/2.jpg validation/bee/3.jpg eval/plots/4.jpg"
-    _, measured, left_out = found(tmp_path, names)
-    assert measured == {"bee": ["validation/bee/3.jpg"]}
-    assert left_out == {"images (a second folder of this split)": (1, "eval")}
+    _, validation_images, skipped = found(tmp_path, names)
+    assert validation_images == {"bee": ["validation/bee/3.jpg"]}
+    assert skipped == {"images (a second folder of this split)": (1, "eval")}
 
 
 NO_DATA_SET = {
@@ -191,18 +197,18 @@ NO_DATA_SET = {
         r"several data sets \(X/, x/\)"
     ),
     "O_/train/a/1.jpg O_/val/a/2.jpg o/O_/train/a/1.jpg o/O_/val/a/2.jpg": "several data sets",
-    "flowers/train/a/1.jpg flowers/val/a/2.jpg figures/3.jpg": "splits of its own in flowers/",
-    "cat/train/1.jpg cat/test/2.jpg dog/3.jpg": "splits of its own in cat/ beside other images",
-    "train/train/cat/1.jpg train/val/cat/2.jpg": "splits of its own in train/",
+    "flowers/train/a/1.jpg flowers/val/a/2.jpg figures/3.jpg": "its own splits in flowers/",
+    "cat/train/1.jpg cat/test/2.jpg dog/3.jpg": "its own splits in cat/ beside other images",
+    "train/train/cat/1.jpg train/val/cat/2.jpg": "its own splits in train/",
     # images twice
     "data/natural_images/car/1.jpg natural_images/car/1.jpg": (
         r"data holds folders named as those beside it \(natural_images\), so the images seem to "
-        "lie there twice; remove one copy, or give --dataset .*data.$"
+        "be there twice; remove one copy, or give --dataset .*data.$"
     ),
     "yes/1.jpg no/1.jpg all/yes/1.jpg all/no/1.jpg": r"beside it \(no, yes\).*dataset .*/all.$",
     "no/1.jpg yes/1.jpg all/brain/Yes/1.jpg all/brain/NO/1.jpg": "--dataset .*/all/brain.$",
     "P/Tom/1.jpg P/Pot/1.jpg P/P/Tom/1.jpg P/P/Pot/1.jpg": r"beside it \(Pot, Tom\)",
-    "train/cat/1.jpg train/dog/1.jpg train/train/cat/1.jpg train/train/dog/1.jpg": "there twice",
+    "train/cat/1.jpg train/dog/1.jpg train/train/cat/1.jpg train/train/dog/1.jpg": "be there twice",
     "cat/1.jpg cat/Cat/1.jpg dog/1.jpg": r"cat holds folders named as those beside it \(Cat\)",
     # classes too deep
     "rps/pap/1.jpg rps/roc/1.jpg rps-t/pap/1.jpg rps-t/roc/1.jpg": (
@@ -230,7 +236,7 @@ def test_what_is_no_data_set_is_refused_in_a_sentence(names, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_images_and_masks_are_no_classes_to_learn(tmp_path):
+def test_images_and_masks_are_not_classes(tmp_path):
     files = " ".join(f"{folder}/{n}.png" for folder in ("images", "masks") for n in range(3))
     with pytest.raises(
         UserError, match="has images/, masks/ with images but without class folders"
@@ -240,25 +246,25 @@ def test_images_and_masks_are_no_classes_to_learn(tmp_path):
 
 def test_one_folder_inside_of_each_class_and_how_many_images_it_holds(tmp_path):
     tree(tmp_path, "train/ant/images/1.jpg train/ant/2.jpg train/bee/images/3.jpg val/ant/4.jpg")
-    learned, measured = folders.find_splits(tmp_path, 0, 0).halves
+    train_images, validation_images = folders.find_splits(tmp_path, 0, 0).contents
     text = "3 images of 2 classes (ant, bee) in train/ (2 in folders inside of the classes)"
-    assert str(learned) == text
-    assert str(measured) == "1 image of 1 class (ant) in val/"
+    assert str(train_images) == text
+    assert str(validation_images) == "1 image of 1 class (ant) in val/"
 
 
 @pytest.mark.parametrize("name", ["images", "val", "unknown", "new_images"])
-def test_a_validation_split_without_classes_is_not_measured_on(name, tmp_path):
+def test_a_validation_split_without_classes_is_not_validated_on(name, tmp_path):
     names = " ".join(f"train/{name}/{number}.jpg" for name in ("ant", "bee") for number in range(9))
     names += f" val/{name}/7.jpg val/val_annotations.txt"
-    learned, measured, left_out = found(tmp_path, names, 0.3)
-    assert sum(map(len, [*learned.values(), *measured.values()])) == 18
-    assert left_out["images (without class folders)"] == (1, "val")
+    train_images, validation_images, skipped = found(tmp_path, names, 0.3)
+    assert sum(map(len, [*train_images.values(), *validation_images.values()])) == 18
+    assert skipped["images (without class folders)"] == (1, "val")
 
 
 def test_validation_on_the_training_folder_is_refused(tmp_path):
     tree(tmp_path, "train/ant/1.jpg train/bee/2.jpg")
     (tmp_path / "val").symlink_to(tmp_path / "train")
-    with pytest.raises(UserError, match="val is the same folder as .*train, so that"):
+    with pytest.raises(UserError, match="val is the same folder as .*train, so the"):
         found(tmp_path)
     (tmp_path / "val").unlink()
     (tmp_path / "val").mkdir()
@@ -270,20 +276,20 @@ def test_validation_on_the_training_folder_is_refused(tmp_path):
 def test_folders_of_programs_are_passed_over(tmp_path):
     names = "runs/one/recipe.json runs/one/checkpoints/ runs/one/curves.png ant/1.jpg bee/2.jpg"
     names += " venv/pyvenv.cfg venv/lib/icon.png js/node_modules/a/logo.png"
-    _, classes, left_out = found(tmp_path, names)
+    _, classes, skipped = found(tmp_path, names)
     assert list(classes) == ["ant", "bee"]
-    assert left_out["run directories or program folders"] == (
+    assert skipped["run directories or software folders"] == (
         *(3, "js/node_modules", "runs/one", "venv"),
     )
-    assert left_out["folders without images"] == (3, ".")
+    assert skipped["folders without images"] == (3, ".")
 
 
 def test_names_of_systems_that_may_be_classes(tmp_path):
     """`cvs` (choking game), an ending that only files have, and a library of photographs."""
     names = "cvs/1.jpg recycler/1.jpg notes~/1.jpg old.tmp/1.jpg 2020.download/1.jpg"
-    _, classes, left_out = found(tmp_path, f"{names} My.photoslibrary/x/1.jpg")
+    _, classes, skipped = found(tmp_path, f"{names} My.photoslibrary/x/1.jpg")
     assert sorted(classes) == ["2020.download", "cvs", "notes~", "old.tmp", "recycler"]
-    assert left_out == {"system folders My.photoslibrary/": (1, ".")}
+    assert skipped == {"system folders My.photoslibrary/": (1, ".")}
 
 
 def test_copies_of_classes_are_said(tmp_path):
@@ -297,9 +303,9 @@ def test_copies_of_classes_are_said(tmp_path):
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").write_bytes(JPEG)
-    _, classes, left_out = found(tmp_path)
+    _, classes, skipped = found(tmp_path)
     assert sorted(classes) == sorted(names)
-    count, *_ = left_out["class folders that look like a copy (taken)"]
+    count, *_ = skipped["class folders that look like a copy (used)"]
     assert count == 3
 
 
@@ -318,9 +324,9 @@ SYSTEM = (
 
 
 def test_what_systems_and_editors_leave_is_no_class_and_no_image(tmp_path):
-    _, classes, left_out = found(tmp_path, "ant/1.jpg bee/1.jpg " + " ".join(SYSTEM))
+    _, classes, skipped = found(tmp_path, "ant/1.jpg bee/1.jpg " + " ".join(SYSTEM))
     assert classes == {"ant": ["ant/1.jpg"], "bee": ["bee/1.jpg"]}
-    assert left_out == {
+    assert skipped == {
         "hidden or system files or folders": (len(SYSTEM) - 4, ".", "ant"),
         "system folders #recycle/": (1, "ant"),
         "system folders $RECYCLE.BIN/": (1, "."),
@@ -334,15 +340,15 @@ def test_first_bytes_tell_what_suffixes_do_not(tmp_path):
     (tmp_path / "ant" / "notes").write_bytes(b"no image")
     (tmp_path / "ant" / "g.heic").write_bytes(b"")
     Image.new("RGB", (4, 4)).save(tmp_path / "ant" / "scan", "TIFF")
-    _, classes, left_out = found(tmp_path)
+    _, classes, skipped = found(tmp_path)
     names = [Path(file).name for file in classes["ant"]]
     assert names == ["a.JPG", "b.jfif", "c", "d.webp", "e.jpeg_large", "f.jpg"]
-    assert {what.split()[0]: counts for what, counts in left_out.items()} == {
+    assert {what.split()[0]: counts for what, counts in skipped.items()} == {
         "HEIC": (1, "ant"),
         "TIFF": (1, "ant"),
         "files": (1, "ant"),
     }
-    assert any("magick mogrify" in what and "*.heic" in what for what in left_out)
+    assert any("magick mogrify" in what and "*.heic" in what for what in skipped)
 
 
 def test_known_suffixes_are_not_opened(tmp_path, monkeypatch):
@@ -352,9 +358,9 @@ def test_known_suffixes_are_not_opened(tmp_path, monkeypatch):
         raise AssertionError("opened")
 
     monkeypatch.setattr("builtins.open", refuse)
-    left_out = LeftOut(str(tmp_path))
-    assert len(listing.scan(str(tmp_path), left_out).all_images()) == 5
-    assert [each["count"] for each in left_out.as_json()] == [1, 1]
+    skipped = Skipped(str(tmp_path))
+    assert len(listing.scan(str(tmp_path), skipped).all_images()) == 5
+    assert [each["count"] for each in skipped.as_json()] == [1, 1]
 
 
 def test_links_are_followed_and_those_that_lead_nowhere_are_counted(tmp_path):
@@ -367,11 +373,11 @@ def test_links_are_followed_and_those_that_lead_nowhere_are_counted(tmp_path):
     (root / "ant" / "self.jpg").symlink_to(root / "ant" / "self.jpg")
     (root / "ant" / "around").symlink_to(root)
     os.mkfifo(root / "ant" / "pipe.jpg")
-    _, classes, left_out = found(root)
+    _, classes, skipped = found(root)
     assert classes["ant"] == ["ant/0.jpg", "ant/9.jpg", "ant/more/2.jpg"]
     assert classes["cat"] == ["cat/1.jpg", "cat/deep/2.jpg"]
-    assert left_out == {
-        "links to a folder around": (1, "ant"),
+    assert skipped == {
+        "links to a parent folder": (1, "ant"),
         "broken links": (1, "ant"),
         "links in a circle": (1, "ant"),
         "devices or pipes": (1, "ant"),
@@ -388,8 +394,8 @@ def test_a_folder_that_may_not_be_opened_is_said(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)  # whoever runs the tests may be allowed everything
-    *_, left_out = found(tmp_path)
-    assert left_out == {"folders that cannot be opened (Permission denied)": (1, "ant/locked")}
+    *_, skipped = found(tmp_path)
+    assert skipped == {"folders that cannot be opened (Permission denied)": (1, "ant/locked")}
 
 
 @pytest.mark.parametrize("locked", ["", "train", "val", "test", "train/bee", "val/ant"])
@@ -418,9 +424,9 @@ def test_a_root_split_or_class_that_may_not_be_opened_is_refused(locked, tmp_pat
 def test_names_of_classes_are_composed_unicode_on_one_line(tmp_path):
     decomposed = unicodedata.normalize("NFD", "café")
     names = f"train/{decomposed}/1.jpg train/bee/1.jpg val/café/2.jpg val/BEE/2.jpg"
-    learned, measured, _ = found(tmp_path, names)
-    assert set(learned) == {"café", "bee"} == set(measured)
-    assert measured["bee"] == ["val/BEE/2.jpg"]
+    train_images, validation_images, _ = found(tmp_path, names)
+    assert set(train_images) == {"café", "bee"} == set(validation_images)
+    assert validation_images["bee"] == ["val/BEE/2.jpg"]
 
 
 def test_names_that_are_no_utf8(tmp_path):
@@ -439,7 +445,7 @@ def test_names_that_are_no_utf8(tmp_path):
     str(opened.contents).encode("utf-8")
 
 
-def test_classes_that_only_one_half_has(tmp_path):
+def test_classes_that_only_one_split_has(tmp_path):
     with pytest.raises(UserError, match="lacks: wasp"):
         found(tmp_path, "train/ant/a.jpg val/wasp/a.jpg val/ant/b.jpg")
 
@@ -451,11 +457,11 @@ def test_empty_folders(tmp_path):
         found(tmp_path)
     with pytest.raises(UserError, match="holds no class folders"):
         found(tmp_path, "1.jpg")
-    with pytest.raises(UserError, match="1.jpg is a file, no folder"):
+    with pytest.raises(UserError, match="1.jpg is a file, not a folder"):
         folders.find_splits(tmp_path / "1.jpg", 0, 0)
     tree(tmp_path, "ant/1.jpg annotations/1.xml")
-    _, classes, left_out = found(tmp_path)
-    assert list(classes) == ["ant"] and left_out["folders without images"] == (1, ".")
+    _, classes, skipped = found(tmp_path)
+    assert list(classes) == ["ant"] and skipped["folders without images"] == (1, ".")
     (tmp_path / "bee").mkdir()
     with pytest.raises(UserError, match="class folder .*bee holds no image; put some into it"):
         found(tmp_path)
@@ -475,10 +481,10 @@ def test_the_line_and_its_json(tmp_path):
     contents = datasets.open_dataset(str(tmp_path)).contents
     line = str(contents)
     assert line.startswith(
-        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ to learn from, "
-        "1 image of 1 class (ant) in valid/ to measure on; left out: "
+        f"data: {tmp_path.name}: 6 images of 2 classes (ant, bee) in train/ for training, "
+        "1 image of 1 class (ant) in valid/ for validation; skipped: "
         "1 file of other kinds in the data set's folder; 1 image (without class folders) in test/; "
-        "3 of 7 sampled images ask to be turned"
+        "3 of 7 sampled images have an EXIF orientation"
     )
     assert "\n" not in line
     assert json.loads(json.dumps(contents.as_json())) == {
@@ -494,19 +500,17 @@ def test_the_line_and_its_json(tmp_path):
 
 
 def test_the_line_names_a_prepared_set_whole_and_few_classes_only(tmp_path):
-    line = str(Contents("grays/1.0.0", None, SplitContents("test", 2, 1), LeftOut("grays")))
-    assert line == "data: grays/1.0.0: 2 images of 1 class in test to measure on"
+    line = str(Contents("grays/1.0.0", None, SplitContents("test", 2, 1), Skipped("grays")))
+    assert line == "data: grays/1.0.0: 2 images of 1 class in test for evaluation"
     tree(tmp_path, " ".join(f"{number}/1.jpg" for number in range(9)))
-    _, half = folders.find_splits(tmp_path, 0, 0).halves
-    assert half.as_json()["names"] == [] and "9 classes in its" in str(half)
+    _, split = folders.find_splits(tmp_path, 0, 0).contents
+    assert split.as_json()["names"] == [] and "9 classes in its" in str(split)
 
 
 def test_an_only_folder_is_gone_into_also_beside_a_cover(tmp_path):
-    _, classes, left_out = found(
-        tmp_path, "cover.jpg archive/pets/cat/1.jpg archive/pets/dog/2.jpg"
-    )
+    _, classes, skipped = found(tmp_path, "cover.jpg archive/pets/cat/1.jpg archive/pets/dog/2.jpg")
     assert list(classes) == ["cat", "dog"]
-    assert left_out == {"images (outside of the class folders)": (1, ".")}
+    assert skipped == {"images (outside of the class folders)": (1, ".")}
 
 
 def test_list_images(tmp_path):
@@ -514,7 +518,7 @@ def test_list_images(tmp_path):
     a, b, c = (str(tmp_path / name) for name in ("a.jpg", "b.png", "c.tif"))
     notes = []
     assert folders.list_images([str(tmp_path)], notes.append) == [a, b]
-    assert notes[0].startswith(f"{tmp_path}: 2 images; left out: ") and "1 TIFF image (" in notes[0]
+    assert notes[0].startswith(f"{tmp_path}: 2 images; skipped: ") and "1 TIFF image (" in notes[0]
     assert folders.list_images([str(tmp_path)], convertible=True) == [a, b, c]
     with pytest.raises(UserError, match="there is no image .*d.png"):
         folders.list_images([str(tmp_path / "d.png")])

@@ -25,9 +25,9 @@ from keras_googlenet.errors import UserError
 PNG, JPEG, TIFF = content_of("PNG"), content_of("JPEG"), content_of("TIFF")
 UNREADABLE = {  # name -> content, reason
     "empty.jpg": (b"", "(the file is empty)"),
-    "text.jpg": (b"no image", "(it is text, no image)"),
-    "page.jpg": (b"\n<!DOCTYPE html><html>", "(it is an HTML page, no image)"),
-    "error.png": (b'{"error": "not found"}', "(it is JSON text, no image)"),
+    "text.jpg": (b"no image", "(it is text, not an image)"),
+    "page.jpg": (b"\n<!DOCTYPE html><html>", "(it is an HTML page, not an image)"),
+    "error.png": (b'{"error": "not found"}', "(it is JSON text, not an image)"),
     "lfs.png": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
         "(it is a Git LFS pointer; run git lfs pull)",
@@ -36,7 +36,7 @@ UNREADABLE = {  # name -> content, reason
     "sound.webp": (b"RIFF\x24\0\0\0WAVEfmt ", "(it is a WAV file)"),
     "film.jpg": (struct.pack(">I", 16) + b"ftypisom\0\0\0\0", "(it is a video)"),
     "zeros.jpg": (bytes(999), "(it is zeros only, as an unfinished copy leaves them)"),
-    "bytes.jpg": (b"\x07\xfe" * 99, "(it is no image)"),
+    "bytes.jpg": (b"\x07\xfe" * 99, "(it is not an image)"),
     "cut.jpg": (JPEG[:-100], "(it is cut off or damaged)"),
     "start.jpg": (JPEG[:20], "(it is cut off or damaged)"),
     "cut.png": (PNG[:-100], "(it is cut off or damaged)"),
@@ -93,14 +93,15 @@ def test_a_pipeline_gives_the_same_reasons(name):
     found = image_files.reason_of(caught.value, content[: file_kinds.FIRST_BYTES])
     assert found == reason.strip("()")
     if name == "page.jpg":
-        unknown = "it is no JPEG, PNG, GIF, BMP or WebP"
+        unknown = "it is not a JPEG, PNG, GIF, BMP or WebP"
         assert image_files.reason_of(caught.value) == unknown
 
 
 def test_what_stands_in_a_file_of_another_name(tmp_path):
     (tmp_path / "a.jpg").write_bytes(TIFF)
     np.testing.assert_array_equal(image_files.read_image(tmp_path / "a.jpg"), np.asarray(PICTURE))
-    error = tf.errors.InvalidArgumentError(None, None, "assertion failed: [the image is no JPEG]")
+    text = "assertion failed: [the image is not a JPEG]"
+    error = tf.errors.InvalidArgumentError(None, None, text)
     assert image_files.reason_of(error, TIFF[:256]) == "it is TIFF"
 
 
@@ -114,8 +115,8 @@ def test_view_batches_go_on_after_a_bad_file(tmp_path):
         assert [batch.files for batch in batches] == [[good[0]], [good[1]]]
         assert len(errors) == 1 and f"{bad} cannot be read (it is text" in str(errors[0])
         for file, batch in zip(good, batches, strict=True):
-            view = preprocessing.evaluation_crop(by_pillow(file, upright=turned is not None), 32)
-            np.testing.assert_array_equal(batch.images, view[None])
+            crop = preprocessing.evaluation_crop(by_pillow(file, upright=turned is not None), 32)
+            np.testing.assert_array_equal(batch.images, crop[None])
     assert turned == {good[1]: 6}
 
 
@@ -154,11 +155,11 @@ def test_the_scripts_turn_a_photograph_upright_and_say_so(suffix, network, run_s
     smooth = Image.fromarray(PIXELS).resize((80, 60), Image.BICUBIC)
     path = save(tmp_path / f"a.{suffix}", smooth, orientation=6)
     expected = by_pillow(path).astype(int)
-    line = f"{path} is turned upright, as its EXIF orientation 6 asks"
+    line = f"{path} is turned upright, by its EXIF orientation 6"
     outcome = run_script("predict.py", "model.keras", path)
     assert outcome.status == 0 and outcome.err.splitlines() == [line]
-    view = preprocessing.evaluation_crop(expected, 32)
-    np.testing.assert_allclose(network.pop(), view, atol=JPEG_TOLERANCE)
+    crop = preprocessing.evaluation_crop(expected, 32)
+    np.testing.assert_allclose(network.pop(), crop, atol=JPEG_TOLERANCE)
     assert line in run_script("explain.py", "model.keras", path).err.splitlines()
     np.testing.assert_allclose(network.pop().astype(int), expected, atol=JPEG_TOLERANCE)
     outcome = run_script("predict.py", "--server", "http://localhost:1", path)

@@ -107,7 +107,7 @@ def test_equal_names_need_their_folder(tmp_path):
     folder = folder_of(tmp_path / "images", ["x/0.png", "y/0.png"])
     told = open_labeled(folder, write(tmp_path, "x/0.png cat\ny/0.png dog\n"))
     assert told.labels == ["cat", "dog"]
-    assert str(told.contents) == "data: images: 2 images of 2 classes in labels.txt to measure on"
+    assert str(told.contents) == "data: images: 2 images of 2 classes in labels.txt for evaluation"
     assert [told.labels[n] for n in told.validation.labels] == ["cat", "dog"]
     assert [file[-7:] for file in told.validation.files] == ["x/0.png", "y/0.png"]
     with pytest.raises(UserError, match="write the folder too"):

@@ -83,7 +83,7 @@ def test_bytes_to_class_names(served, network, photographs):
 
 def test_a_bad_picture_is_an_error_with_a_message(served, photographs):
     pictures = np.array([encoded(photographs[0]), b"no picture"], object)
-    with pytest.raises(LoaderError, match="no JPEG, PNG, GIF, BMP or WebP") as caught:
+    with pytest.raises(LoaderError, match="not a JPEG, PNG, GIF, BMP or WebP") as caught:
         served.run("classify", {"image_bytes": pictures})
     assert caught.value.code == "INVALID_ARGUMENT"
 

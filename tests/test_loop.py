@@ -134,7 +134,7 @@ def test_unreadable_images_are_named_and_passed(train, pictures, tmp_path):
     outcome = train(*small_run(pictures, tmp_path / "run"))
     assert outcome.status == 0, outcome.err
     for file in bad:
-        assert outcome.err.count(f"unreadable image: {file} (it is text, no image); 1 so far") == 1
+        assert outcome.err.count(f"corrupt image: {file} (it is text, not an image); 1 so far") == 1
     rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert len(rows) == 3
     accuracy = read_json(tmp_path / "run" / "metrics.json")["val_main_accuracy"]

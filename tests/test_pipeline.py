@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_values_are_rounded_once_and_kept_in_their_range(ours, dataset, monkeypa
     """Resizing's weights may add up to a little more than 1."""
     rounded = first(train(dataset.train, ours), 1)[0][0].astype("float32")
     monkeypatch.setattr(pipeline, "_rounded", lambda images: images)
-    plain = first(train(dataset.train, ours, unreadable=()), 1)[0][0]
+    plain = first(train(dataset.train, ours, corrupt=()), 1)[0][0]
     assert plain.dtype == "float32" and np.any(plain % 1 > 0.01)
     np.testing.assert_array_equal(rounded, np.clip(np.floor(plain + np.float32(0.5)), 0, 255))
 
@@ -97,7 +98,7 @@ def test_every_example_is_as_likely_at_every_place(size, seed):
 
 @pytest.fixture(scope="module")
 def ramps(tmp_path_factory):
-    """40 pictures that go from black on the left to white on the right."""
+    """40 images that fade from black on the left to white on the right."""
     folder = tmp_path_factory.mktemp("ramps")
     ramp = np.repeat(np.linspace(0, 255, 80).astype("uint8")[None], 80, axis=0)
     for name in ("a", "b"):
@@ -107,7 +108,7 @@ def ramps(tmp_path_factory):
     return datasets.open_dataset(str(folder)).validation
 
 
-def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
+def test_every_other_crop_is_mirrored_and_shows_a_part(ramps):
     shown = {}
     for least in (0.99, 0.08):
         augmentation = pipeline.Augmentation(area=(least, 1.0))
@@ -120,14 +121,14 @@ def test_every_other_picture_is_mirrored_and_shows_a_part(ramps):
 
 
 def test_an_example_looks_otherwise_in_each_epoch_and_under_each_seed(ramps):
-    def view(seed, epoch, index):
+    def crop_bytes(seed, epoch, index):
         look = pipeline.train_crop(ramps, SIZE, seed, pipeline.Augmentation())
-        picture, _ = look(epoch, tf.constant(index, tf.int64), ramps.files[0])
-        return picture.numpy().tobytes()
+        crop, _ = look(epoch, tf.constant(index, tf.int64), ramps.files[0])
+        return crop.numpy().tobytes()
 
     keys = [(0, 0, 3), (1, 0, 3), (0, 1, 3), (0, 0, 4)]
-    assert len({view(*key) for key in keys}) == 4
-    assert view(0, 0, 3) == view(0, 0, 3)
+    assert len({crop_bytes(*key) for key in keys}) == 4
+    assert crop_bytes(0, 0, 3) == crop_bytes(0, 0, 3)
 
 
 @pytest.mark.parametrize("augmentation", [PAPER, MIXED])
@@ -158,7 +159,7 @@ def test_the_stream_begins_at_any_step_without_decoding_what_it_skips(dataset):
         tf.py_function(lambda found: decoded.append(int(found)), [number], [])
         return dataset.train.open(number, source)
 
-    split = dataset.train._replace(open=read)
+    split = dataclasses.replace(dataset.train, open=read)
     assert_same(whole[2:], first(train(split, first_step=8), -1))
     assert sorted(decoded) == sorted(wanted)
 
@@ -189,13 +190,13 @@ def test_a_split_smaller_than_a_batch_is_one_batch(size, batch, parts, usable):
     assert pipeline.usable_batch_size(size, batch, parts) == usable
 
 
-def test_stand_in_repeats_readable_pictures():
+def test_corrupt_images_are_replaced_by_readable_ones():
     images = tf.reshape(tf.range(4.0), (4, 1, 1, 1))
     readable = tf.constant([False, True, False, True])
-    images, labels = pipeline.stand_in(images, tf.range(4), readable)
+    images, labels = pipeline.replace_corrupt(images, tf.range(4), readable)
     assert labels.numpy().tolist() == [1, 1, 1, 3] == images.numpy().ravel().tolist()
     with pytest.raises(tf.errors.InvalidArgumentError, match="no image of a batch is readable"):
-        pipeline.stand_in(images, labels, tf.zeros(4, bool))
+        pipeline.replace_corrupt(images, labels, tf.zeros(4, bool))
 
 
 @pytest.fixture
@@ -208,20 +209,20 @@ def damaged(tmp_path):
     return tmp_path
 
 
-def passing(split, unreadable, seed=0, batch_size=8):
+def passing(split, corrupt, seed=0, batch_size=8):
     def build(step):
         settings = {"batch_size": batch_size, "first_step": step}
-        return train(split, seed=seed, unreadable=unreadable.numbers, **settings)
+        return train(split, seed=seed, corrupt=corrupt.indices, **settings)
 
-    def views(step):
+    def examples_of(step):
         numbers = [n for _, n in pipeline.Order(split.size, batch_size, seed).of_step(step)]
         return [(number, partial(decode, split, number)) for number in numbers]
 
-    return list(WithoutCorrupt(build, views, unreadable))
+    return list(WithoutCorrupt(build, examples_of, corrupt))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 truncated"])
-def test_an_unreadable_image_is_skipped_counted_and_named(content, damaged):
+def test_a_corrupt_image_is_skipped_counted_and_named(content, damaged):
     bad = damaged / "train" / "bee" / "07.png"
     bad.write_bytes(content)
     split = datasets.open_dataset(str(damaged)).train
@@ -230,11 +231,11 @@ def test_an_unreadable_image_is_skipped_counted_and_named(content, damaged):
     assert len(batches) == 150 // 8
     assert all(np.all(images.numpy() == GRAY) for images, _ in batches)  # no blank one
     assert len(notes) == 1 and str(bad) in notes[0] and notes[0].endswith("; 1 so far")
-    reason = {b"": "the file is empty", b"text": "it is text, no image"}
+    reason = {b"": "the file is empty", b"text": "it is text, not an image"}
     assert f"({reason.get(content, 'it is cut off or damaged')})" in notes[0]
 
 
-def test_over_one_percent_unreadable_stops(damaged):
+def test_over_one_percent_corrupt_stops(damaged):
     for number in range(2):
         (damaged / "train" / "ant" / f"{number:02}.png").write_bytes(b"")
     split = datasets.open_dataset(str(damaged)).train
@@ -247,10 +248,10 @@ def test_nothing_stands_in_for_a_whole_batch(known, damaged):
     bad = damaged / "train" / "bee" / "07.png"
     bad.write_bytes(b"")
     split = datasets.open_dataset(str(damaged)).train
-    unreadable = CorruptImages(split, lambda _: None)
-    unreadable.numbers |= {split.files.index(str(bad))} if known else set()
+    corrupt = CorruptImages(split, lambda _: None)
+    corrupt.indices |= {split.files.index(str(bad))} if known else set()
     with pytest.raises(UserError, match="no image of a batch can be read.*greater --batch-size"):
-        passing(split, unreadable, batch_size=1)
+        passing(split, corrupt, batch_size=1)
 
 
 def test_validation_batches_are_full_and_count_each_example_once(dataset):
@@ -260,7 +261,7 @@ def test_validation_batches_are_full_and_count_each_example_once(dataset):
     assert weights.tolist() == [1] * 9 + [0] * 3
     plain = first(pipeline.evaluation_batches(dataset.validation, SIZE, 9), -1)
     np.testing.assert_array_equal(np.concatenate([b[0] for b in batches])[:9], plain[0][0])
-    without = first(pipeline.validation_batches(dataset.validation, SIZE, 9, unreadable={4}), -1)
+    without = first(pipeline.validation_batches(dataset.validation, SIZE, 9, corrupt={4}), -1)
     assert without[0][2].tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
@@ -268,8 +269,8 @@ def test_evaluation_shows_each_example_once_in_order(dataset):
     batches = first(pipeline.evaluation_batches(dataset.validation, SIZE, 4), -1)
     assert [len(labels) for _, labels in batches] == [4, 4, 1]
     assert np.concatenate([labels for _, labels in batches]).tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    views = next(image_files.image_batches(dataset.validation.files, SIZE, [], 9)).images
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), views)
+    crops = next(image_files.image_batches(dataset.validation.files, SIZE, [], 9)).images
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), crops)
 
 
 def save(path):

@@ -68,8 +68,8 @@ def test_central_crop(shape):
 
 def test_evaluation_view_is_the_common_protocol():
     image = coordinates(256, 200)
-    view = preprocessing.evaluation_crop(image, 175)  # 175 * 256 / 224 = 200: no resizing
-    np.testing.assert_allclose(view, image[40:215, 12:187], atol=1e-3)
+    crop = preprocessing.evaluation_crop(image, 175)  # 175 * 256 / 224 = 200: no resizing
+    np.testing.assert_allclose(crop, image[40:215, 12:187], atol=1e-3)
 
 
 def test_evaluation_square_is_what_the_view_shows():

@@ -233,7 +233,7 @@ def test_bad_images_are_named_all_in_one_run(image_folder, finished_run, run_scr
     assert outcome.status == 2 and outcome.out == "" and "Traceback" not in outcome.err
     said = outcome.err.splitlines()[-1]
     assert "4 of 7 images cannot be read, more than 1%" in said
-    assert all(f"ring/b{number}.jpg (it is text, no image)" in said for number in range(4))
+    assert all(f"ring/b{number}.jpg (it is text, not an image)" in said for number in range(4))
 
 
 def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished_run, tmp_path):
@@ -251,7 +251,7 @@ def test_one_percent_of_bad_images_is_named_and_not_counted(run_script, finished
         with open(folder / "report" / "predictions.csv") as file:
             rows.append([(Path(row["file"]).name, row["score_1"]) for row in csv.DictReader(file)])
     for file in bad:
-        assert outcome.err.count(f"unreadable image: {file} (the file is empty)") == 1
+        assert outcome.err.count(f"corrupt image: {file} (the file is empty)") == 1
     assert results == [200, 198]
     kept = [row for row in rows[0] if row[0] not in {path.name for path in bad}]
     (names, scores), (expected_names, expected) = (

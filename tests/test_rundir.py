@@ -11,7 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 from keras_googlenet.data import datasets, split_record
-from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
+from keras_googlenet.data.contents import Contents, Skipped, SplitContents
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import rundir
 from keras_googlenet.training.recipe import Recipe
@@ -22,7 +22,7 @@ RECIPE = Recipe(epochs=3, warmup_epochs=0.0)
 def data(*labels):
     """A data set as far as a run directory describes it."""
     split = datasets.Split(1, None, None, "drawn")
-    contents = Contents("drawn", None, SplitContents("all", 1, len(labels)), LeftOut("drawn"))
+    contents = Contents("drawn", None, SplitContents("all", 1, len(labels)), Skipped("drawn"))
     return datasets.ImageDataset(list(labels), split, split, contents)
 
 
@@ -199,7 +199,7 @@ def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
     with rundir.opened(recipe, workdir, now):
         pass
     said = capsys.readouterr().err
-    assert "is not what it was: 1 new in its" in said and "half (ant/added.png)" in said
+    assert "is not what it was: 1 new in its" in said and "set (ant/added.png)" in said
     known = split_record.read(workdir)
     assert len(known.train) + len(known.validation) == 25
     (workdir / "data.npz").unlink()  # as runs of before that file have none
@@ -222,7 +222,7 @@ def test_a_start_that_trained_nothing_has_learned_from_nothing(tmp_path):
     known = rundir.learned_before(workdir)
     assert known.same_as(split_record.record_of(begun))
     other = datasets.open_dataset(str(root), validation_split=0.4, seed=1)
-    left = split_record.without_learned(other, known)
+    left = split_record.without_trained(other, known)
     assert left.validation.size < other.validation.size
     assert left.contents.validation.images == left.validation.size
 

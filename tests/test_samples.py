@@ -1,4 +1,4 @@
-"""The pictures that an export is calibrated on and compared on."""
+"""The images that an export is calibrated on and compared on."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def split(image_folder):
     return datasets.open_dataset(str(image_folder)).validation
 
 
-def test_classes_are_told_apart_by_name_whatever_their_order(split):
+def test_classes_are_matched_by_name_whatever_their_order(split):
     names, labels = ["cross", "n00000001 ring", "star"], ["star", "n00000001 circle", "cross"]
     images, classes = samples.read_sample(split, names, labels, 65, 100)
     assert classes.tolist() == [2] * 3 + [1] * 3 + [0] * 3  # wnids go before names
@@ -22,7 +22,7 @@ def test_classes_are_told_apart_by_name_whatever_their_order(split):
     assert classes is None
 
 
-def test_pictures_are_taken_at_equal_distances(split):
+def test_images_are_read_at_equal_distances(split):
     names = ["cross", "ring", "star"]
     images, classes = samples.read_sample(split, names, names, 65, 3)
     assert classes.tolist() == [0, 1, 2]

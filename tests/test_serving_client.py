@@ -374,7 +374,7 @@ def test_the_answer_is_the_keras_networks(
     flags = ["--server", address, tmp_path / "bad.png", tmp_path / "photo.png"]
     outcome = run_script("predict.py", *flags, "--json")
     assert outcome.status == 2
-    assert outcome.err.strip().endswith("refuses: the image is no JPEG, PNG, GIF, BMP or WebP.")
+    assert outcome.err.strip().endswith("refuses: the image is not a JPEG, PNG, GIF, BMP or WebP.")
     assert f"{tmp_path / 'bad.png'}: " in outcome.err
     (row,) = json.loads(outcome.out)
     assert row["file"] == str(tmp_path / "photo.png")
@@ -432,7 +432,7 @@ def test_predict_goes_on_after_what_no_one_can_read(server, run_script, image_fo
     assert answered == [str(tmp_path / name) for name in ("a.jpg", "f.jpg")]
     assert outcome.status == 2
     dangling, damaged, large = outcome.err.splitlines()
-    assert "4 images; left out: 1 broken link" in dangling
+    assert "4 images; skipped: 1 broken link" in dangling
     assert "d.tif cannot be read (it is TIFF" in damaged
     assert "e.jpg: " in large and "HTTP status 413" in large
 

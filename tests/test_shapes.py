@@ -10,7 +10,7 @@ LINEAR_LIMIT = 0.30  # accuracy that a linear classifier must stay under; chance
 
 
 def draw_both(train, validation):
-    """Training and validation pictures with masks and labels, as the builder draws."""
+    """Training and validation images with masks and labels, from the builder."""
     halves = []
     for number, count in ((0, train), (1, validation)):
         labels = np.arange(count) % len(shapes.CLASSES)

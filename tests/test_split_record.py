@@ -1,5 +1,6 @@
 """Which images are held out, and what a run directory knows of them."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 import test_tfds_records
 from PIL import Image
 
-from keras_googlenet.data import datasets, split_record
-from keras_googlenet.data.folders import place, split_by_hash
+from keras_googlenet.data import datasets, listing, split_record
+from keras_googlenet.data.folders import hash_fraction, split_by_hash
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import evaluation_set
 
@@ -38,13 +39,15 @@ def test_a_new_file_moves_no_other():
     assert split_by_hash({"ant": files(100)[::-1]}, 0.2, 0)[1]["ant"][::-1] == before
 
 
-def test_a_place_depends_on_seed_class_and_name_alone():
-    assert place(0, "ant", "/a/1.jpg") == place(0, "ant", "/elsewhere/b/1.jpg")
+def test_the_hash_depends_on_seed_class_and_name_alone():
+    assert hash_fraction(0, "ant", "/a/1.jpg") == hash_fraction(0, "ant", "/elsewhere/b/1.jpg")
     decomposed, composed = "cafe\u0301.jpg", "caf\u00e9.jpg"
-    assert place(0, "ant", decomposed) == place(0, "ant", composed)
-    places = [place(*key) for key in ((0, "a", "1"), (1, "a", "1"), (0, "b", "1"), (0, "a", "2"))]
-    assert len(set(places)) == 4 and 0 <= min(places) <= max(places) < 1
-    assert place(0, "ant", "/a/1.jpg") == 0.23720656178713773  # must never change: runs rely on it
+    assert hash_fraction(0, "ant", decomposed) == hash_fraction(0, "ant", composed)
+    fractions = [
+        hash_fraction(*key) for key in ((0, "a", "1"), (1, "a", "1"), (0, "b", "1"), (0, "a", "2"))
+    ]
+    assert len(set(fractions)) == 4 and 0 <= min(fractions) <= max(fractions) < 1
+    assert hash_fraction(0, "ant", "/a/1.jpg") == 0.23720656178713773  # runs rely on it
 
 
 def test_classes_too_small_to_split():
@@ -78,7 +81,7 @@ def run_on(folder, workdir, **recipe):
     return evaluation_set.Trained(recipe, workdir), opened
 
 
-def measured(runs, dataset=None, make=None):
+def evaluated(runs, dataset=None, make=None):
     notes = []
     if make:
         colors(Path(dataset).with_name(make[0]), make[1])
@@ -86,27 +89,27 @@ def measured(runs, dataset=None, make=None):
     return opened.validation.files, notes
 
 
-def test_what_was_held_out_is_what_is_measured_on(flat, tmp_path):
+def test_exactly_the_held_out_images_are_evaluated(flat, tmp_path):
     run, opened = run_on(flat, tmp_path / "run")
     held_out = opened.validation.files
-    assert measured([run]) == (held_out, [])
-    assert measured([run], str(flat)) == (held_out, [])  # the same set is taken for its half
-    learned = Path(opened.train.files[0])
-    new = learned.with_name("copy_of_it.jpg")
+    assert evaluated([run]) == (held_out, [])
+    assert evaluated([run], str(flat)) == (held_out, [])  # by its path, too
+    trained = Path(opened.train.files[0])
+    new = trained.with_name("copy_of_it.jpg")
     for number in range(40):  # some of them are held out by their names
-        shutil.copy(learned, new.with_name(f"new_{number}.jpg"))
+        shutil.copy(trained, new.with_name(f"new_{number}.jpg"))
     Path(held_out[0]).unlink()
-    found, notes = measured([run])
+    found, notes = evaluated([run])
     assert found == held_out[1:]
     assert "1 of the images that" in notes[0] and "new or were learned from" in notes[0]
 
 
-def test_images_that_were_learned_from_are_counted(image_folder, tmp_path):
+def test_images_that_were_trained_on_are_counted(image_folder, tmp_path):
     run, _ = run_on(image_folder, tmp_path / "run")
-    found, notes = measured([run], str(image_folder / "train"))
+    found, notes = evaluated([run], str(image_folder / "train"))
     assert len(found) == 24
     assert "was trained on 24 of these 24 images" in notes[0]
-    found, notes = measured([run], str(image_folder / "val"))
+    found, notes = evaluated([run], str(image_folder / "val"))
     assert len(found) == 9 and not notes
 
 
@@ -114,13 +117,13 @@ def test_a_set_that_was_moved_is_known(flat, tmp_path):
     run, opened = run_on(flat, tmp_path / "run")
     names = [Path(file).name for file in opened.validation.files]
     moved = shutil.copytree(flat, tmp_path / "elsewhere" / "other name")
-    found, notes = measured([run], str(moved))
+    found, notes = evaluated([run], str(moved))
     assert [Path(file).name for file in found] == names and not notes
     both = tmp_path / "both"
     shutil.copytree(flat, both / "mine")
     shutil.copytree(run.workdir, both / "run")
     shutil.rmtree(flat)
-    found, _ = measured([run._replace(workdir=both / "run")])
+    found, _ = evaluated([run._replace(workdir=both / "run")])
     assert [Path(file).name for file in found] == names
 
 
@@ -129,17 +132,17 @@ def test_runs_that_held_out_different_images_are_not_averaged(image_folder, tmp_
         return [run_on(folder, tmp_path / f"{folder.name}{s}", seed=s)[0] for s in seeds]
 
     with pytest.raises(UserError, match="validated on different images"):
-        measured(runs(image_folder / "train", 1, 2))
-    assert len(measured(runs(image_folder / "train", 1, 1))[0]) > 3
-    assert len(measured(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
+        evaluated(runs(image_folder / "train", 1, 2))
+    assert len(evaluated(runs(image_folder / "train", 1, 1))[0]) > 3
+    assert len(evaluated(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
 
 
 def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
     run, _ = run_on(flat, tmp_path / "run")
     (run.workdir / split_record.SPLIT_FILE).unlink()
-    _, notes = measured([run])
+    _, notes = evaluated([run])
     assert "some of these may have been trained on" in notes[0]
-    found, notes = measured([run], str(flat.parent / "other_set"), make=("other_set", 3))
+    found, notes = evaluated([run], str(flat.parent / "other_set"), make=("other_set", 3))
     assert len(found) == 6 and not notes  # nobody can tell
 
 
@@ -147,17 +150,17 @@ def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
 def test_other_images_of_the_same_names_and_sizes_are_not_taken_for_those_of_the_run(
     kind, tmp_path
 ):
-    """Numbered files of a fixed size agree by chance; the whole of a fresh set is measured."""
+    """Numbered files of a fixed size agree by chance; the whole of a fresh set is evaluated."""
     for number, name in enumerate(("mine", "fresh")):
         colors(tmp_path / name, 30, shift=100 * number, kind=kind)
     run, opened = run_on(tmp_path / "mine", tmp_path / "run")
-    assert measured([run], str(tmp_path / "fresh")) == (all_files(tmp_path / "fresh"), [])
+    assert evaluated([run], str(tmp_path / "fresh")) == (all_files(tmp_path / "fresh"), [])
     copy = shutil.copytree(tmp_path / "mine", tmp_path / "copy")
-    found, _ = measured([run], str(copy))
+    found, _ = evaluated([run], str(copy))
     assert len(found) == opened.validation.size
     one = Path(opened.train.files[0])
     shutil.copy(one, tmp_path / "fresh" / one.parent.name / one.name)
-    found, notes = measured([run], str(tmp_path / "fresh"))
+    found, notes = evaluated([run], str(tmp_path / "fresh"))
     assert found == all_files(tmp_path / "fresh") and "trained on 1 of these 60" in notes[0]
 
 
@@ -174,16 +177,16 @@ def all_files(root):
     return [str(file) for name in ("ant", "bee") for file in sorted((root / name).iterdir())]
 
 
-def test_images_that_lie_in_both_halves_are_named(tmp_path):
+def test_images_in_both_splits_are_named(tmp_path):
     colors(tmp_path / "train", 9)
     shutil.copytree(tmp_path / "train", tmp_path / "val")
     opened = datasets.open_dataset(str(tmp_path))
-    named = split_record.shared(opened, split_record.record_of(opened))
+    named = split_record.in_both_splits(opened, split_record.record_of(opened))
     assert named == " (val/ant/0.png, val/ant/1.png, val/ant/2.png, …)"
     shutil.rmtree(tmp_path / "val")
     colors(tmp_path / "val", 9, shift=50)
     opened = datasets.open_dataset(str(tmp_path))
-    assert not split_record.shared(opened, split_record.record_of(opened))
+    assert not split_record.in_both_splits(opened, split_record.record_of(opened))
 
 
 def prepared_run(share, workdir, folder):
@@ -195,7 +198,7 @@ def prepared_run(share, workdir, folder):
     return evaluation_set.Trained(recipe, workdir)
 
 
-def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
+def test_a_prepared_set_by_any_name_is_evaluated_on_what_was_held_out(tmp_path):
     builder = test_tfds_records.prepare(tmp_path / "data")
     run = prepared_run(0.2, tmp_path / "run", builder.data_dir)
     copy = shutil.copytree(Path(builder.data_dir).parent, tmp_path / "copy" / "grays")
@@ -215,13 +218,17 @@ def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
 
 def test_of_a_prepared_set_the_splits_are_compared():
     split = datasets.Split(90, None, None, source="mnist/3.0.1 train[:90%]")
-    contents = datasets.Contents("mnist/3.0.1", None, None, datasets.LeftOut("mnist"))
-    begun = datasets.ImageDataset(["0"], split, split._replace(source="mnist/3.0.1 test"), contents)
+    contents = datasets.Contents("mnist/3.0.1", None, None, datasets.Skipped("mnist"))
+    begun = datasets.ImageDataset(
+        ["0"], split, dataclasses.replace(split, source="mnist/3.0.1 test"), contents
+    )
     before = split_record.record_of(begun)
     assert before.same_as(split_record.record_of(begun))
-    other = begun._replace(train=split._replace(source="mnist/3.0.1 train[:80%]", size=80))
-    said = split_record.changes(before, other, split_record.record_of(other))
-    assert said == "its training half is mnist/3.0.1 train[:80%] of 80 images now"
+    other = begun._replace(
+        train=dataclasses.replace(split, source="mnist/3.0.1 train[:80%]", size=80)
+    )
+    said = split_record.describe_changes(before, other, split_record.record_of(other))
+    assert said == "its training set is now mnist/3.0.1 train[:80%] of 80 images"
 
 
 def test_changes_are_said_by_name(flat):
@@ -230,12 +237,30 @@ def test_changes_are_said_by_name(flat):
     shutil.copy(opened.train.files[0], Path(opened.train.files[0]).with_name("added.jpg"))
     Path(opened.train.files[1]).unlink()
     now = datasets.open_dataset(str(flat), None, 0.3, 1)
-    said = split_record.changes(before, now, split_record.record_of(now))
+    said = split_record.describe_changes(before, now, split_record.record_of(now))
     assert "1 new in its" in said and "added.jpg" in said and "1 gone from its training" in said
-    assert not split_record.changes(before, now, before)
+    assert not split_record.describe_changes(before, now, before)
 
 
-def test_what_was_learned_is_no_longer_measured_on(image_folder, tmp_path):
+def test_a_run_hashes_each_file_once(flat, monkeypatch):
+    before = split_record.record_of(datasets.open_dataset(str(flat), None, 0.3, 1))
+    opened, again = (datasets.open_dataset(str(flat), None, 0.3, 1) for _ in range(2))
+    hashed = []
+
+    def file_name(file):
+        hashed.append(file)
+        return listing.file_name(file)
+
+    monkeypatch.setattr(datasets, "file_name", file_name)
+    resumed = split_record.without_trained(opened, before).validate_on([2, 0])
+    split_record.describe_changes(before, resumed, split_record.record_of(resumed))
+    assert sorted(hashed) == sorted(opened.train.files + opened.validation.files)
+    fresh = again.validation.part([2, 0])
+    assert fresh.files == [opened.validation.files[index] for index in (2, 0)]
+    assert resumed.validation.hashes.tolist() == fresh.hashes.tolist()
+
+
+def test_training_images_are_no_longer_validated_on(image_folder, tmp_path):
     """Images of `train/` that somebody moves to `val/` while the run waits."""
     root = shutil.copytree(image_folder, tmp_path / "mine")
     opened = datasets.open_dataset(str(root))
@@ -246,8 +271,8 @@ def test_what_was_learned_is_no_longer_measured_on(image_folder, tmp_path):
         (root / "val" / "ring" / f"moved_{moved.name}").rename(root / "val" / "ring" / moved.name)
     shutil.copy(root / "val" / "star" / "0.jpg", root / "val" / "star" / "fresh.jpg")
     now = datasets.open_dataset(str(root))
-    left = split_record.without_learned(now, before)
+    left = split_record.without_trained(now, before)
     names = [os.path.relpath(file, root / "val") for file in left.validation.files]
     assert "ring/0.jpg" not in names and "star/fresh.jpg" in names and left.validation.size == 8
-    after = before.followed_by(split_record.record_of(now))
-    assert len(after.learned) == 24 and len(after.validation) == 8
+    after = before.resumed_on(split_record.record_of(now))
+    assert len(after.train_only) == 24 and len(after.validation) == 8

@@ -97,7 +97,7 @@ def test_places_are_found_once_and_anew_for_other_files(prepared, monkeypatch, t
         raise AssertionError("looked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tfds_records, "_places_in", refuse)
+        patch.setattr(tfds_records, "_find_offsets", refuse)
         assert read(builder, "train", range(COUNT)) == expected
     for content in (b"", b"damaged", kept.read_bytes()[:90]):
         kept.write_bytes(content)
@@ -127,10 +127,10 @@ def test_files_that_only_tensorflow_opens(prepared):
     """`file://` stands for storage on the network: no path of this machine's."""
     for file in map(str, prepared.info.splits["train"].filepaths):
         np.testing.assert_array_equal(
-            tfds_records._stream(f"file://{file}"), tfds_records._walk(file)
+            tfds_records._remote_starts(f"file://{file}"), tfds_records._local_starts(file)
         )
-        count = len(tfds_records._walk(file)) - 1
-        for place in tfds_records._places_in(file, count).tolist():
+        count = len(tfds_records._local_starts(file)) - 1
+        for place in tfds_records._find_offsets(file, count).tolist():
             record = tfds_records._read_remote(f"file://{file}", *place)
             assert record == tfds_records._read_local(file, *place) and len(record) == place[1]
 
@@ -144,7 +144,7 @@ def test_a_file_that_is_cut_off_is_refused(lost, prepared, tmp_path):
     file.write_bytes(file.read_bytes()[:-lost])
     with pytest.raises(UserError, match="00001-of-00003 is cut off or damaged; remove its folder"):
         tfds_records.record_fetcher(tfds.builder_from_directory(folder), "train")
-    assert tfds_records._stream(str(file)) is None
+    assert tfds_records._remote_starts(str(file)) is None
 
 
 def test_a_damaged_record_and_a_lost_file_are_errors_of_their_own_images(prepared, tmp_path):
@@ -155,7 +155,7 @@ def test_a_damaged_record_and_a_lost_file_are_errors_of_their_own_images(prepare
     content[12] ^= 0xFF
     first.write_bytes(content)
     second.unlink()
-    at = len(tfds_records._walk(first)) - 1
+    at = len(tfds_records._local_starts(first)) - 1
     sources = fetch(tf.constant([0, 1, at], tf.int64))
     opener = tfds_records.record_opener(prepared)
     for damaged in (sources[0], sources[2]):
@@ -192,7 +192,7 @@ def test_a_worker_reads_its_share_and_a_resume_its_batch(kind, tmp_path):
     split = datasets.open_dataset(str(builder.data_dir), validation_split=0.0).validation
     whole = sum(len(split.read(number)[0].numpy()) for number in range(128))
 
-    def cost(steps, first_step=0, worker=pipeline.ALONE):
+    def cost(steps, first_step=0, worker=pipeline.ONE_WORKER):
         batches = pipeline.train_batches(
             split, 32, 16, 0, pipeline.Augmentation(), first_step, worker=worker
         )

@@ -1,1 +1,1 @@
-"""Data sets, from a name to batches of pictures."""
+"""Data sets, from a name to batches of images."""

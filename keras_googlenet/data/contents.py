@@ -1,4 +1,4 @@
-"""What was taken for what in a data set, and what was left out: one line, and the same as JSON."""
+"""What was found in a data set and what was skipped, as one line and as JSON."""
 
 import dataclasses
 import os
@@ -6,64 +6,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_NAMED = 3  # folders that a reason names
 MOST_NAMES = 8  # classes that the line names
+_MOST_FOLDERS = 3  # folders that the line names for each reason
 
 
 @dataclasses.dataclass
-class LeftOut:
-    """What of a folder is not used: reasons, each with how often and where.
-
-    Attributes:
-        root: The folder.
-        found: Reason -> how many times it was met in each folder, relative to `root`.
-    """
+class Skipped:
+    """What is not used of a folder: `counts` maps a reason and a folder below `root` to a count."""
 
     root: str
-    found: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def add(self, reason: str, folder: str, count: int = 1):
-        """Counts things.
+        """Counts what was skipped in a folder.
 
-        Args:
-            reason: What they are, with `{s}` or `{ies}` where the plural differs, and in brackets
-                why they are left out.
-            folder: Where they are.
-            count: How many.
+        `reason` is what it is, with `{s}` or `{ies}` for the plural, and in parentheses why.
         """
-        places = self.found.setdefault(reason, {})
-        place = printable(os.path.relpath(folder, self.root))
-        places[place] = places.get(place, 0) + count
+        folders = self.counts.setdefault(reason, {})
+        name = printable(os.path.relpath(folder, self.root))
+        folders[name] = folders.get(name, 0) + count
 
     def as_json(self) -> list[dict]:
-        """Returns a reason, its count, and the folders that it was met in."""
+        """Returns each reason with its count and folders."""
         return [
-            {"what": _plural(reason, 2), "count": sum(places.values()), "folders": list(places)}
-            for reason, places in self.found.items()
+            {"what": _plural(reason, 2), "count": sum(counts.values()), "folders": list(counts)}
+            for reason, counts in self.counts.items()
         ]
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{count:,} {_plural(reason, count)} in {_listed(places)}"
-            for reason, places in self.found.items()
-            if (count := sum(places.values()))
+            f"{total:,} {_plural(reason, total)} in {_list_folders(counts)}"
+            for reason, counts in self.counts.items()
+            if (total := sum(counts.values()))
         )
 
 
 class SplitContents(NamedTuple):
-    """One half of a data set, as it was found.
-
-    Attributes:
-        source: Where its images come from: a folder relative to the data set, or a split.
-        images: How many.
-        classes: Of how many classes.
-        names: Of the classes, where they are few.
-    """
+    """One split of a data set: `source` is a folder below the data set, or a split of TFDS."""
 
     source: str
     images: int
     classes: int
-    names: Sequence[str] = ()
+    names: Sequence[str] = ()  # of the classes, where they are few
 
     def as_json(self) -> dict:
         """Returns plain JSON values."""
@@ -71,27 +55,18 @@ class SplitContents(NamedTuple):
 
     def __str__(self) -> str:
         names = f" ({', '.join(self.names)})" if self.names else ""
-        counts = f"{_many(self.images, 'image')} of {_many(self.classes, 'class')}"
+        counts = f"{_count(self.images, 'image')} of {_count(self.classes, 'class')}"
         return f"{counts}{names} in {self.source}"
 
 
 class Contents(NamedTuple):
-    """What was found in a data set.
-
-    Attributes:
-        dataset: Its folder or name.
-        train: What is learned from, if anything.
-        validation: What is measured on.
-        left_out: What is not used.
-        turned: How many photographs of a sample of so many ask to be turned, by their EXIF
-            orientation, which training ignores.
-    """
+    """What was found in a data set, `dataset`, which is a folder or a name."""
 
     dataset: str
     train: SplitContents | None
     validation: SplitContents
-    left_out: LeftOut
-    turned: tuple[int, int] = (0, 0)
+    skipped: Skipped
+    rotated: tuple[int, int] = (0, 0)  # images that EXIF says to turn, and how many were looked at
 
     def as_json(self) -> dict:
         """Returns plain JSON values."""
@@ -99,27 +74,31 @@ class Contents(NamedTuple):
             "dataset": self.dataset,
             "train": self.train and self.train.as_json(),
             "validation": self.validation.as_json(),
-            "left_out": self.left_out.as_json(),
-            "exif_turned": dict(zip(("images", "of_sampled"), self.turned, strict=True)),
+            "left_out": self.skipped.as_json(),
+            "exif_turned": dict(zip(("images", "of_sampled"), self.rotated, strict=True)),
         }
 
     def __str__(self) -> str:
-        is_folder = os.path.isabs(self.dataset)
-        name = Path(self.dataset).name if is_folder else self.dataset
-        text = f"data: {printable(name)}: "
+        name = Path(self.dataset).name if os.path.isabs(self.dataset) else self.dataset
         if self.train:
-            text += f"{self.train} to learn from, "
-        text += f"{self.validation} to measure on"
-        if self.left_out.found:
-            text += f"; left out: {self.left_out}"
-        turned, sampled = self.turned
-        if turned:
+            splits = f"{self.train} for training, {self.validation} for validation"
+        else:
+            splits = f"{self.validation} for evaluation"
+        text = f"data: {printable(name)}: {splits}"
+        if self.skipped.counts:
+            text += f"; skipped: {self.skipped}"
+        rotated, sampled = self.rotated
+        if rotated:
             text += (
-                f"; {turned} of {sampled} sampled images ask to be turned by their EXIF "
-                "orientation, which is ignored here: turn them for good with `magick mogrify "
-                "-auto-orient` (docs/data.md)"
+                f"; {rotated} of {sampled} sampled images have an EXIF orientation that training "
+                "ignores: turn them upright with `magick mogrify -auto-orient` (docs/data.md)"
             )
         return text
+
+
+def printable(path: str) -> str:
+    """Returns a name that can be printed, even if its bytes are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _plural(reason: str, count: int) -> str:
@@ -127,18 +106,13 @@ def _plural(reason: str, count: int) -> str:
     return reason.replace("{s}", "" if one else "s").replace("{ies}", "y" if one else "ies")
 
 
-def _listed(places) -> str:
-    names = ["the data set's folder" if place == "." else f"{place}/" for place in places]
-    named = ", ".join(names[:_NAMED])
-    more = len(places) - _NAMED
-    return f"{named} and {_many(more, 'folder')} more" if more > 0 else named
+def _list_folders(folders: dict[str, int]) -> str:
+    names = ["the data set's folder" if name == "." else f"{name}/" for name in folders]
+    shown = ", ".join(names[:_MOST_FOLDERS])
+    more = len(names) - _MOST_FOLDERS
+    return f"{shown} and {_count(more, 'more folder')}" if more > 0 else shown
 
 
-def _many(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
-
-
-def printable(path: str) -> str:
-    """Returns a name as it can be printed, also if it has bytes that are no UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

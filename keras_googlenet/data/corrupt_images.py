@@ -1,8 +1,8 @@
 """Images that cannot be decoded: skipped, counted, and named with the reason.
 
-TensorFlow ends a whole pipeline at such an image, and guarding each one costs more than decoding
-it. So the pipeline runs unguarded; where it ends, what it was reading is searched by hand and the
-pipeline built again from there on with the culprits left out.
+TensorFlow ends a whole pipeline at a corrupt image, and guarding every image costs more than
+decoding it. So the pipeline runs unguarded; where it ends, the images that it was reading are
+decoded one by one, and the pipeline is built again from that batch on without the corrupt ones.
 """
 
 import time
@@ -17,136 +17,128 @@ from keras_googlenet.data.file_kinds import FIRST_BYTES
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
 from keras_googlenet.errors import UserError
 
-GREATEST_SHARE = 0.01  # of a split; more is a broken data set and no accident
-NAMED = 10  # unreadable images that the error names
-SEARCH_SECONDS = 30  # that it looks for them
-_TOGETHER = 64  # images that are looked at side by side
+GREATEST_SHARE = 0.01  # of a split; more means a broken data set
+_MOST_NAMED = 10  # corrupt images that an error names
+_SEARCH_SECONDS = 30  # spent on finding them
+_CHUNK = 64  # images that are decoded side by side
 
 
 class CorruptImages:
-    """The unreadable images of one split.
+    """The corrupt images of one split.
 
     Args:
         split: What is read.
-        note: Is given a sentence for each image.
-        parts: Workers that share the split, of which this is one.
+        note: Is called with a sentence for each image.
+        workers: Workers that share the split; each allows its part of `GREATEST_SHARE`.
 
     Attributes:
-        numbers: Their numbers.
+        indices: Examples of the split that are corrupt, as far as they are known.
     """
 
-    def __init__(self, split: Split, note: Callable[[str], None], parts: int = 1):
+    def __init__(self, split: Split, note: Callable[[str], None], workers: int = 1):
         self.split, self.note = split, note
-        self.most = GREATEST_SHARE * split.size / parts
-        self.numbers = set()
-        self._named = {}
+        self.most = GREATEST_SHARE * split.size / workers
+        self.indices = set()
+        self._descriptions = {}
 
-    def search(self, views: Iterable[tuple[int, Callable]], most: int | None = None) -> int:
-        """Tries images one by one, and counts those that cannot be read.
+    def search(self, examples: Iterable[tuple[int, Callable]], most: int | None = None) -> int:
+        """Decodes examples one by one, and counts the corrupt ones that were not known before.
 
-        Args:
-            views: Numbers of examples, each with the function that decodes it.
-            most: Stop after so many.
-
-        Returns:
-            How many were found that were not known before.
-
-        Raises:
-            UserError: If they are more than 1% of the split; it names up to ten.
+        Each is its index and the function that decodes it; `most` is how many to find. Raises
+        UserError if more than 1% of the split is corrupt.
         """
-        before = len(self.numbers)
-        for number, view in views:
-            if number not in self.numbers:
+        before = len(self.indices)
+        for index, decode_example in examples:
+            if index not in self.indices:
                 try:
-                    view()
+                    decode_example()
                 except READ_ERRORS as error:
-                    self._add(number, error)
-                    if len(self.numbers) > self.most:
+                    self._add(index, error)
+                    if len(self.indices) > self.most:
                         raise self.refusal(f", more than {GREATEST_SHARE:.0%}") from error
-            if most is not None and len(self.numbers) - before >= most:
+            if most is not None and len(self.indices) - before >= most:
                 break
-        return len(self.numbers) - before
+        return len(self.indices) - before
 
-    def _add(self, number: int, error: Exception):
-        self.numbers.add(number)
-        named = f"{self.split.name(number)} ({self._reason(number, error)})"
-        self._named[number] = named
-        self.note(f"warning: skipped an unreadable image: {named}; {len(self.numbers)} so far")
-
-    def _reason(self, number: int, error: Exception) -> str:
-        try:
-            encoded, _ = self.split.read(number)
-        except READ_ERRORS as unread:
-            return reason_of(unread)
-        return reason_of(error, encoded.numpy()[:FIRST_BYTES])
-
-    def refusal(self, why: str = "") -> UserError:
-        """Looks for more of them, so that all can be mended at once.
-
-        Args:
-            why: Goes on "cannot be read".
-
-        Returns:
-            An error that names up to ten, each with the reason.
-        """
-        until, least = time.monotonic() + SEARCH_SECONDS, ""
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, self.split.size, _TOGETHER):
-                if len(self._named) >= NAMED or time.monotonic() > until:
-                    least = "at least "
-                    break
-                some = range(self.split.size)[start : start + _TOGETHER]
-                some = [number for number in some if number not in self._named]
-                for number, error in zip(some, pool.map(self._error_of, some), strict=True):
-                    if error is not None:
-                        self._add(number, error)
-        return UserError(
-            f"{least}{len(self.numbers)} of {self.split.size} images cannot be read{why}: "
-            f"{', '.join(list(self._named.values())[:NAMED])}; repair or remove them."
+    def _add(self, index: int, error: Exception):
+        self.indices.add(index)
+        self._descriptions[index] = describe(self.split, index, error)
+        self.note(
+            f"warning: skipped a corrupt image: {self._descriptions[index]}; "
+            f"{len(self.indices)} so far"
         )
 
-    def _error_of(self, number: int) -> Exception | None:
+    def refusal(self, limit: str = "") -> UserError:
+        """Looks for more corrupt images, and returns an error that names up to ten of them."""
+        deadline, least = time.monotonic() + _SEARCH_SECONDS, ""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, self.split.size, _CHUNK):
+                if len(self._descriptions) >= _MOST_NAMED or time.monotonic() > deadline:
+                    least = "at least "
+                    break
+                chunk = range(self.split.size)[start : start + _CHUNK]
+                chunk = [index for index in chunk if index not in self._descriptions]
+                for index, error in zip(chunk, pool.map(self._error_of, chunk), strict=True):
+                    if error is not None:
+                        self._add(index, error)
+        descriptions = list(self._descriptions.values())
+        return corrupt_error(descriptions, f"{least}{len(self.indices)}", self.split.size, limit)
+
+    def _error_of(self, index: int) -> Exception | None:
         try:
-            decode(self.split, number)
+            decode(self.split, index)
         except READ_ERRORS as error:
             return error
         return None
 
 
-def decode(split: Split, number: int) -> tf.Tensor:
+def decode(split: Split, index: int) -> tf.Tensor:
     """Reads and decodes the whole image of an example, `(height, width, 3)` uint8."""
-    encoded, _ = split.read(number)
-    return preprocessing.decode(encoded)
+    return preprocessing.decode(split.read(index)[0])
+
+
+def describe(split: Split, index: int, error: Exception) -> str:
+    """Names an example that could not be decoded, with the reason in parentheses."""
+    try:
+        encoded, _ = split.read(index)
+        reason = reason_of(error, encoded.numpy()[:FIRST_BYTES])
+    except READ_ERRORS as read_error:
+        reason = reason_of(read_error)
+    return f"{split.name(index)} ({reason})"
+
+
+def corrupt_error(descriptions: list[str], count: str, size: int, limit: str = "") -> UserError:
+    """Returns the error about `count` of `size` images, as `describe` names them."""
+    named = ", ".join(descriptions[:_MOST_NAMED])
+    return UserError(
+        f"{count} of {size} images cannot be read{limit}: {named}; repair or remove them."
+    )
 
 
 class WithoutCorrupt:
-    """The batches of a pass, past unreadable images; it can be gone through again.
+    """The batches of a pass over a split, without corrupt images; it can be iterated again.
 
     Args:
-        build: Makes the batches from a step on, without the images known to be unreadable.
-        views: Gives the numbers of the examples of a step that are read here, each with the
+        build: Makes the batches from a step on, without the images known to be corrupt.
+        examples_of: Gives the index of each example that this worker reads for a step, with the
             function that decodes it.
-        unreadable: Collects them.
-        first_step: Step to begin with.
+        corrupt: Collects the corrupt images.
+        first_step: Step of the first batch.
     """
 
     def __init__(
         self,
         build: Callable[[int], Iterable],
-        views: Callable[[int], list[tuple[int, Callable]]],
-        unreadable: CorruptImages,
+        examples_of: Callable[[int], list[tuple[int, Callable]]],
+        corrupt: CorruptImages,
         first_step: int = 0,
     ):
-        self.build, self.views = build, views
-        self.unreadable = unreadable
+        self.build, self.examples_of = build, examples_of
+        self.corrupt = corrupt
         self.first_step = first_step
 
     def __iter__(self) -> Iterator:
-        """Yields the batches that are left.
-
-        Raises:
-            UserError: If no image of a batch can be read, or too many of the split cannot.
-        """
+        """Yields the batches; raises UserError if a whole batch or too many images are corrupt."""
         step = self.first_step
         iterator = iter(self.build(step))
         while True:
@@ -155,18 +147,15 @@ class WithoutCorrupt:
             except StopIteration:
                 return
             except READ_ERRORS as error:
-                views = self.views(step)
-                if not self.unreadable.search(views):
-                    self._check_some_left(views, error)
+                examples = self.examples_of(step)
+                if not self.corrupt.search(examples):
+                    if all(index in self.corrupt.indices for index, _ in examples):
+                        raise UserError(
+                            "no image of a batch can be read, and nothing can stand in for them; "
+                            "give a greater --batch-size, or repair the data set."
+                        ) from error
                     raise
                 iterator = iter(self.build(step))
             else:
                 step += 1
                 yield batch
-
-    def _check_some_left(self, views, error: Exception):
-        if all(number in self.unreadable.numbers for number, _ in views):
-            raise UserError(
-                "no image of a batch can be read, and nothing can stand in for them; give a "
-                "greater --batch-size, or repair the data set."
-            ) from error

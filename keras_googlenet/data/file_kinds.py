@@ -1,19 +1,19 @@
-"""What kind of file the first bytes of a file say it is; light, for listing folders.
+"""The format of a file by its first bytes or its suffix; imports nothing heavy.
 
-Suffixes decide which files of a folder are images; the bytes decide about all others, and say
-what stands in a file that cannot be decoded.
+A known suffix decides which files of a folder are images; the first bytes decide about others, and
+explain why a file cannot be decoded.
 """
 
 import codecs
 import re
 
 DECODED = ("JPEG", "PNG", "GIF", "BMP", "WebP")  # what TensorFlow decodes, and `classify` with it
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # taken without opening; lower case
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # images without opening them
 FIRST_BYTES = 256  # that `kind_of` and `content_of` look at
 LARGEST_IMAGE = 64_000_000  # pixels: 192 MB as RGB bytes
-LONGEST_IMAGE = 100  # longer over shorter side: resizing goes by the shorter one
+LONGEST_IMAGE = 100  # longer over shorter side: resizing scales by the shorter one
 
-_SUFFIXES_OF = {  # pictures that must be converted first; the first one stands in the command
+_SUFFIXES_OF = {  # formats that must be converted first; the first suffix is the most usual one
     "TIFF": (".tif", ".tiff", ".btf", ".tf8"),
     "HEIC": (".heic", ".heif", ".hif", ".heics", ".heifs"),
     "AVIF": (".avif", ".avifs"),
@@ -44,10 +44,7 @@ _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",  # BigTIFF
-    b"MM\0+": "TIFF",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),  # "+": BigTIFF
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
@@ -64,12 +61,8 @@ _SIGNATURES = {
     b"\x01\xda\x01": "SGI",
     b"gimp xcf": "XCF",
     b"FUJIFILMCCD-RAW": "camera raw",
-    b"IIRO": "camera raw",  # Olympus
-    b"IIRS": "camera raw",
-    b"MMOR": "camera raw",
-    b"IIU\0": "camera raw",  # Panasonic
-    b"FOVb": "camera raw",  # Sigma
-    b"\0MRM": "camera raw",  # Minolta
+    **dict.fromkeys((b"IIRO", b"IIRS", b"MMOR"), "camera raw"),  # Olympus
+    **dict.fromkeys((b"IIU\0", b"FOVb", b"\0MRM"), "camera raw"),  # Panasonic, Sigma, Minolta
 }
 _BRANDS = {  # of ISO media files, ISO/IEC 23008-12 and the AVIF specification
     b"avif": "AVIF",
@@ -100,19 +93,16 @@ _OTHER_CONTENTS = {
     b"\x7fELF": "a program",
     b"MZ": "a program",
 }
+_NO_IMAGE = "not an image"
 _PNM = re.compile(rb"P[1-6Ff]\s+[#\d]|P7\s+[#A-Z]")
-_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; TensorFlow asks for "BM" alone
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; TensorFlow only checks "BM"
 
 
 def kind_of(first_bytes: bytes) -> str | None:
-    """Tells the format of an image by its first bytes.
+    """Returns the format of an image, as in `DECODED` and the values of `CONVERTIBLE`, or `None`.
 
     Args:
-        first_bytes: `FIRST_BYTES` from the beginning of the file, or all that it has.
-
-    Returns:
-        The name of the format, as in `DECODED` and the values of `CONVERTIBLE`; None for what is
-        no image.
+        first_bytes: The first `FIRST_BYTES` of the file, or all that it has.
     """
     for signature, kind in _SIGNATURES.items():
         if first_bytes.startswith(signature):
@@ -132,37 +122,35 @@ def kind_of(first_bytes: bytes) -> str | None:
 
 
 def _kind_of_media(first_bytes: bytes) -> str | None:
-    """Looks for the brands of an ISO media file: its own, and those that it is compatible with."""
+    """Looks up the brands of an ISO media file: its own, and those that it is compatible with."""
     end = min(int.from_bytes(first_bytes[:4], "big"), len(first_bytes))
     brands = {first_bytes[8:12], *(first_bytes[i : i + 4] for i in range(16, end, 4))}
     return next((kind for brand, kind in _BRANDS.items() if brand in brands), None)
 
 
 def content_of(first_bytes: bytes) -> str:
-    """Says in a few words what a file holds that is no image, such as `an HTML page`.
+    """Describes a file that is not an image: words that follow "it is", such as `a PDF file`.
 
     Args:
-        first_bytes: `FIRST_BYTES` from the beginning of the file, or all that it has.
-
-    Returns:
-        Words that go on "it is"; `no image` where nobody knows.
+        first_bytes: The first `FIRST_BYTES` of the file, or all that it has.
     """
     for signature, words in _OTHER_CONTENTS.items():
         if first_bytes.startswith(signature):
             return words
     if first_bytes[:4] == b"RIFF":
-        return {b"WAVE": "a WAV file", b"AVI ": "an AVI video"}.get(first_bytes[8:12], "no image")
+        return {b"WAVE": "a WAV file", b"AVI ": "an AVI video"}.get(first_bytes[8:12], _NO_IMAGE)
     if first_bytes[4:8] == b"ftyp":
         return "a video"
     if first_bytes and not first_bytes.strip(b"\0"):
         return "zeros only, as an unfinished copy leaves them"
     if not _is_text(first_bytes):
-        return "no image"
+        return _NO_IMAGE
     if _is_html(first_bytes):
-        return "an HTML page, no image"
+        return "an HTML page, not an image"
     if first_bytes.startswith(b"<?xml"):
-        return "XML text, no image"
-    return "JSON text, no image" if first_bytes.startswith((b'{"', b"[{")) else "text, no image"
+        return "XML text, not an image"
+    is_json = first_bytes.startswith((b'{"', b"[{"))
+    return "JSON text, not an image" if is_json else "text, not an image"
 
 
 def _is_html(first_bytes: bytes) -> bool:
@@ -171,7 +159,7 @@ def _is_html(first_bytes: bytes) -> bool:
 
 
 def _is_text(first_bytes: bytes) -> bool:
-    """Whether the bytes are text, of which the end may be cut off in the middle of a letter."""
+    """Whether the bytes are UTF-8, where the end may be cut off in the middle of a letter."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(first_bytes)
     except UnicodeDecodeError:
@@ -180,14 +168,13 @@ def _is_text(first_bytes: bytes) -> bool:
 
 
 def convert_command(kind: str, suffix: str = "") -> str:
-    """Returns the command that converts all images of a kind in a folder, with ImageMagick.
+    """Returns ImageMagick's command that converts all images of a format in a folder.
+
+    It turns the images upright, since training ignores their EXIF orientation.
 
     Args:
         kind: A value of `CONVERTIBLE`.
-        suffix: That of the files, one of the kind's (default: the most usual one).
-
-    Returns:
-        The command; it turns the images upright, since training ignores their orientation.
+        suffix: Suffix of the files; the most usual one of the format if it is not one of its own.
     """
     if CONVERTIBLE.get(suffix.lower()) != kind:
         suffix = _SUFFIXES_OF[kind][0]

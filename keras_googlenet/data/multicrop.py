@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_googlenet.data import preprocessing
 from keras_googlenet.data.datasets import Split
-from keras_googlenet.data.pipeline import READERS, fetched
+from keras_googlenet.data.pipeline import READERS, fetch_examples
 
 PAPER_SIZE = 224  # section 5: the network that the sides below are printed for
 SIDES = (256, 288, 320, 352)  # section 7: shorter side of the resized image
@@ -160,7 +160,7 @@ def crop_batches(
     numbers = tf.data.Dataset.range(first, split.size)
     if unreadable:
         numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
-    examples = fetched(split, numbers, READERS)
+    examples = fetch_examples(split, numbers, READERS)
     images = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE)
     crops = images.flat_map(at_each_scale).map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     return crops.rebatch(batch_size).prefetch(2)

@@ -1,6 +1,7 @@
-"""Pure steps on one image, from encoded bytes to a float picture: `tf` in, `tf` out, no state.
+"""Pure steps on one image, from encoded bytes to a float image: `tf` in, `tf` out, no state.
 
-Every random step takes a `seed` of shape `(2,)` and depends on nothing else.
+Images are RGB in [0, 255], `(h, w, 3)`, of any dtype where a step does not say otherwise. Resized
+ones are float32. Every random step takes a `seed` of two integers and depends on nothing else.
 """
 
 import tensorflow as tf
@@ -9,20 +10,14 @@ from keras_googlenet.data import headers
 
 INTERPOLATIONS = ("bilinear", "area", "nearest", "bicubic")  # section 6
 DISTORTION = (0.5, 1.5)  # factors of brightness, contrast and saturation: Howard 2013
-CROP_RATIO = 256 / 224  # shorter side before the central crop, over the crop: the common protocol
+CROP_RATIO = 256 / 224  # shorter side before the central crop, over the crop: the usual choice
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, BMP, or the first frame of GIF or WebP bytes.
+    """Decodes JPEG, PNG, BMP, or the first frame of GIF or WebP bytes to uint8.
 
-    Gray becomes three equal channels, alpha is dropped, 16 bits are scaled to 8, and the
-    orientation that EXIF may note is ignored.
-
-    Args:
-        encoded: Scalar string.
-
-    Returns:
-        `(height, width, 3)` uint8, RGB.
+    Gray becomes three equal channels, alpha is dropped, 16 bits are scaled to 8, and the EXIF
+    orientation is ignored.
 
     Raises:
         tf.errors.InvalidArgumentError: If it cannot be decoded, or `headers.checked` refuses it.
@@ -32,31 +27,15 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Resizes bilinearly, averaging over the pixels that fall together.
-
-    Args:
-        image: `(h, w, 3)`, any dtype.
-        height: Rows of the result.
-        width: Columns of the result.
-
-    Returns:
-        `(height, width, 3)` float32 in the value range of `image`.
-    """
+    """Resizes bilinearly; where it shrinks, it averages over all pixels (antialiasing)."""
     return tf.image.resize(image, (height, width), method="bilinear", antialias=True)
 
 
 def resize_crop(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes a training crop bilinearly, averaging only where pixels would else be passed over.
+    """Resizes a training crop to a square bilinearly, averaging only where it skips pixels.
 
-    Down to half its side, two-point interpolation looks at every pixel of a crop, and it costs a
+    Down to half its side, two-point interpolation uses every pixel of a crop, and it costs a
     fraction of the averaging kernel.
-
-    Args:
-        image: `(h, w, 3)`, any dtype.
-        size: Rows and columns of the result.
-
-    Returns:
-        `(size, size, 3)` float32 in the value range of `image`.
     """
     result = tf.cond(
         tf.reduce_max(tf.shape(image)[:2]) > 2 * size,
@@ -67,58 +46,28 @@ def resize_crop(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def resize_shorter_side(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes so that the shorter side has `size` pixels and the proportions stay.
-
-    Args:
-        image: `(h, w, 3)`, any dtype.
-        size: Pixels of the shorter side.
-
-    Returns:
-        `(h', w', 3)` float32 with `min(h', w') == size`.
-    """
+    """Resizes so that the shorter side has `size` pixels and the proportions stay."""
     shape = tf.shape(image)[:2]
     sides = tf.cast(shape * size / tf.reduce_min(shape) + 0.5, tf.int32)
     return resize(image, sides[0], sides[1])
 
 
 def central_crop(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Cuts the central square out of an image.
-
-    Args:
-        image: `(height, width, 3)`, any dtype, both sides at least `size`.
-        size: Side of the crop in pixels.
-
-    Returns:
-        `(size, size, 3)`, dtype and value range of `image`.
-    """
+    """Cuts the central square out of an image with sides of at least `size`."""
     top, left = tf.unstack((tf.shape(image)[:2] - size) // 2)
     return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, 3))
 
 
 def evaluation_crop(image: tf.Tensor, size: int) -> tf.Tensor:
-    """What a network sees of an image when it is evaluated: one central crop.
+    """Makes the central crop that is evaluated, `(size, size, 3)` float32.
 
-    Args:
-        image: `(h, w, 3)`, any dtype.
-        size: Side of the crop; the shorter side is first resized to `round(size * 256 / 224)`.
-
-    Returns:
-        `(size, size, 3)` float32.
+    The shorter side is first resized to `round(size * 256 / 224)`.
     """
     return central_crop(resize_shorter_side(image, round(size * CROP_RATIO)), size)
 
 
 def evaluation_square(image: tf.Tensor, size: int) -> tf.Tensor:
-    """The part of an image that `evaluation_crop` shows, at the image's own resolution.
-
-    Args:
-        image: `(h, w, 3)`, any dtype.
-        size: Side of the view.
-
-    Returns:
-        `(s, s, 3)`, dtype and value range of `image`, with s near `min(h, w) * 224 / 256`, at
-        least 1.
-    """
+    """Cuts out what `evaluation_crop` shows, at the image's own resolution."""
     shorter = tf.reduce_min(tf.shape(image)[:2])
     return central_crop(image, max(1, int(shorter) * size // round(size * CROP_RATIO)))
 
@@ -132,20 +81,14 @@ def decode_random_crop(
     """Decodes a random part of an image; of a JPEG, only the blocks that it needs.
 
     Args:
-        encoded: Scalar string: JPEG, PNG, GIF, BMP or WebP bytes.
+        encoded: As for `decode`, which it is otherwise like.
         seed: `(2,)` integers.
         area: Least and greatest share of the image's area. 8-100%: section 6.
         aspect: Least and greatest width over height. 3/4-4/3: section 6.
-
-    Returns:
-        `(h, w, 3)` uint8.
-
-    Raises:
-        tf.errors.InvalidArgumentError: If it cannot be decoded, or `headers.checked` refuses it.
     """
 
     def window(shape):
-        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             shape,
             tf.zeros((1, 0, 4)),
             seed,
@@ -154,13 +97,13 @@ def decode_random_crop(
             area_range=area,
             use_image_if_no_bounding_boxes=True,
         )
-        return begin, size
+        return start, size
 
     def of_jpeg():
         shape = tf.io.extract_jpeg_shape(encoded)
         with tf.control_dependencies(headers.check_sides(*tf.unstack(shape[:2]))):
-            begin, size = window(shape)
-            box = tf.concat([begin[:2], size[:2]], axis=0)
+            start, size = window(shape)
+            box = tf.concat([start[:2], size[:2]], axis=0)
         return tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
 
     def of_others():
@@ -171,30 +114,12 @@ def decode_random_crop(
 
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors every other image.
-
-    Args:
-        image: `(h, w, 3)`, any dtype.
-        seed: `(2,)` integers.
-
-    Returns:
-        `image` or its mirror image, of the same shape and dtype.
-    """
+    """Mirrors an image with a probability of one half."""
     return tf.image.stateless_random_flip_left_right(image, seed)
 
 
 def resize_randomly(image: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> tf.Tensor:
-    """Resizes with one of four interpolations, each equally often: section 6.
-
-    Args:
-        image: `(h, w, 3)` in [0, 255], any dtype.
-        height: Rows of the result.
-        width: Columns of the result.
-        seed: `(2,)` integers.
-
-    Returns:
-        `(height, width, 3)` float32 in [0, 255].
-    """
+    """Resizes with one of four interpolations, each equally likely: section 6."""
     floats = tf.cast(image, tf.float32)
 
     def resized(method: str):
@@ -206,18 +131,18 @@ def resize_randomly(image: tf.Tensor, height: int, width: int, seed: tf.Tensor) 
 
 
 def adjust_brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Multiplies all values: 0 is black, 1 leaves `image`, `(h, w, 3)` float32, as it is."""
+    """Multiplies all values: 0 is black, 1 changes nothing."""
     return image * factor
 
 
 def adjust_contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Moves `image`, `(h, w, 3)` float32, away from its mean gray; 0 is that gray."""
+    """Moves a float image away from its mean gray; 0 is that gray, 1 changes nothing."""
     gray = tf.reduce_mean(_luminance(image))
     return gray + (image - gray) * factor
 
 
 def adjust_saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Moves each pixel of `image`, `(h, w, 3)` float32, away from its own gray; 0 is gray."""
+    """Moves each pixel of a float image away from its own gray; 0 is gray, 1 changes nothing."""
     gray = _luminance(image)
     return gray + (image - gray) * factor
 
@@ -225,14 +150,7 @@ def adjust_saturation(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 def distort_colours(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Changes brightness, contrast and saturation, each by 50-150%, in random order.
 
-    The paper names Howard 2013 (arXiv 1312.5402) for it, who gives order and range.
-
-    Args:
-        image: `(h, w, 3)` float32 in [0, 255].
-        seed: `(2,)` integers.
-
-    Returns:
-        `(h, w, 3)` float32 in [0, 255].
+    The paper cites Howard 2013 (arXiv 1312.5402), who gives order and range. Takes float32.
     """
     order_seed, factor_seed = tf.unstack(tf.random.split(seed))
     order = tf.random.experimental.stateless_shuffle(tf.range(3), order_seed)
@@ -251,5 +169,5 @@ def distort_colours(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _luminance(image: tf.Tensor) -> tf.Tensor:
-    """Gray of each pixel, `(h, w, 1)`, by the weights of ITU-R BT.601."""
+    """Returns the gray of each pixel, `(h, w, 1)`, by the weights of ITU-R BT.601."""
     return tf.reduce_sum(image * (0.299, 0.587, 0.114), axis=-1, keepdims=True)

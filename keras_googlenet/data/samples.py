@@ -1,26 +1,18 @@
-"""A few pictures of a data set, spread over all of it."""
+"""A few images from all over a data set, for calibrating and comparing exports."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_googlenet.data import datasets, preprocessing
-from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
-from keras_googlenet.data.corrupt_images import NAMED
-from keras_googlenet.data.file_kinds import FIRST_BYTES
-from keras_googlenet.data.image_files import READ_ERRORS, reason_of
+from keras_googlenet.data import corrupt_images, datasets, preprocessing
+from keras_googlenet.data.contents import Contents, Skipped, SplitContents
+from keras_googlenet.data.image_files import READ_ERRORS
 from keras_googlenet.data.listing import scan
-from keras_googlenet.errors import UserError
 from keras_googlenet.labels import split_label
 
 
 class Sample(NamedTuple):
-    """Images and what is on them.
-
-    Attributes:
-        images: `(n, size, size, 3)` float32 RGB in [0, 255], as they are evaluated.
-        classes: `(n,)` int64, or `None` if the classes are not known.
-    """
+    """Images `(n, size, size, 3)` float32 RGB in [0, 255], and classes `(n,)` int64 if known."""
 
     images: np.ndarray
     classes: np.ndarray | None
@@ -29,55 +21,38 @@ class Sample(NamedTuple):
 def read_sample(
     split: datasets.Split, names: list[str], labels: list[str], image_size: int, count: int
 ) -> Sample:
-    """Reads pictures at equal distances from a split.
+    """Reads at most `count` evenly spaced images of a split as central crops.
 
-    Args:
-        split: What to read.
-        names: Class names of the split.
-        labels: Those of a model; classes are told apart by wnid where there is one.
-        image_size: Side of the pictures.
-        count: SampleImages at most.
-
-    Returns:
-        Images with their classes among `labels`; classes are `None` if one is not among them.
-
-    Raises:
-        UserError: If images cannot be read; it names up to ten, each with the reason.
+    `names` are the classes of the split, `labels` those of a model, which are matched by wnid where
+    there is one; classes are `None` if a name is not among the labels. Raises UserError if an image
+    is corrupt.
     """
-    number_of = {_key(label): number for number, label in enumerate(labels)}
-    known = [number_of.get(_key(name)) for name in names]
-    images, classes, errors = [], [], []
-    for number in range(0, split.size, -(-split.size // count)):
-        encoded = b""
+    index_of = {_key(label): index for index, label in enumerate(labels)}
+    class_of = [index_of.get(_key(name)) for name in names]
+    images, classes, corrupt = [], [], []
+    indices = range(0, split.size, -(-split.size // count))
+    for index in indices:
         try:
-            encoded, label = split.read(number)
+            encoded, label = split.read(index)
             image = preprocessing.decode(encoded)
         except READ_ERRORS as error:
-            first_bytes = encoded and encoded.numpy()[:FIRST_BYTES]
-            errors.append(f"{split.name(number)} ({reason_of(error, first_bytes)})")
+            corrupt.append(corrupt_images.describe(split, index, error))
             continue
         images.append(preprocessing.evaluation_crop(image, image_size).numpy())
-        classes.append(known[int(label)])
-    if errors:
-        raise UserError(
-            f"{len(errors)} of {len(images) + len(errors)} images cannot be read: "
-            f"{', '.join(errors[:NAMED])}; repair or remove them."
-        )
-    return Sample(np.stack(images), None if None in known else np.asarray(classes, "int64"))
+        classes.append(class_of[int(label)])
+    if corrupt:
+        raise corrupt_images.corrupt_error(corrupt, str(len(corrupt)), len(indices))
+    return Sample(np.stack(images), None if None in class_of else np.asarray(classes, "int64"))
 
 
 def open_images(folder: str) -> datasets.ImageDataset | None:
-    """Opens a folder with images right inside as one class without a name.
-
-    Returns:
-        The data set; `None` if there are none right inside.
-    """
-    left_out = LeftOut(folder)
-    found = scan(folder, left_out)
-    if not found.images:
+    """Opens a folder of images as one class without a name; `None` if no image is right inside."""
+    skipped = Skipped(folder)
+    tree = scan(folder, skipped)
+    if not tree.images:
         return None
-    images = {"": found.all_images()}
-    contents = Contents(folder, None, SplitContents("all of it", len(images[""]), 1), left_out)
+    images = {"": tree.all_images()}
+    contents = Contents(folder, None, SplitContents("all of it", len(images[""]), 1), skipped)
     return datasets.ImageDataset([""], None, datasets.folder_split(images, [""]), contents)
 
 

@@ -1,9 +1,9 @@
 """The built-in data set: drawn objects of ten classes, from small to large, with their masks.
 
 `shapes` is an ordinary TensorFlow Datasets builder, so it takes the same path as `imagenet2012`;
-it is drawn on first use instead of downloaded. Neither color nor place nor size tells the class,
-only the outline does, and it comes at sizes a factor of four apart, which is what the branches of
-an inception module are for.
+it is drawn on first use instead of downloaded. Color, position and size are independent of the
+class; only the outline determines it, at sizes a factor of four apart, which is what the branches
+of an inception module are for.
 """
 
 import io
@@ -14,24 +14,16 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 SIDE = 128  # pixels of an image
 CLASSES = (
-    "arrow",
-    "crescent",
-    "cross",
-    "disc",
-    "heart",
-    "hourglass",
-    "ring",
-    "square",
-    "star",
-    "triangle",
+    *("arrow", "crescent", "cross", "disc", "heart"),
+    *("hourglass", "ring", "square", "star", "triangle"),
 )
 SPLITS = {"train": 4000, "validation": 1000}
 SMALLEST, LARGEST = 27, 108  # diameter of an object in pixels
 _SUPERSAMPLING = 2
-_MARGIN = 10  # pixels that stay free of the object, about what a central crop cuts away
+_MARGIN = 10  # pixels at the border without the object, about what a central crop cuts off
 _TILT = np.radians(25)  # greatest rotation of an object
-_COLOR_DISTANCE = 140  # least distance in RGB between the textures of object and ground
-_COLOR_SPREAD = 28  # the two colors of a texture lie this far at most from their middle
+_COLOR_DISTANCE = 140  # least distance in RGB between the textures of object and background
+_COLOR_SPREAD = 28  # greatest distance of the two colors of a texture from their mean, a channel
 _CONTOUR = 3  # pixels of the dark line around an object, which the mask includes
 _CONTOUR_COLOR = (25, 25, 25)
 _NOISE = 6.0  # standard deviation of the grain, of 255
@@ -71,15 +63,11 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
 
 def draw(name: str, generator: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """Draws one object somewhere on a busy background.
-
-    Args:
-        name: One of `CLASSES`.
-        generator: Decides everything else.
+    """Draws one object of `CLASSES` at a random position on a busy background.
 
     Returns:
-        `(image, mask)`: RGB and 8-bit gray pictures of 128x128 pixels; the mask is 255 on the
-        object, 0 elsewhere, and between them on its edge.
+        Image and mask, RGB and 8-bit gray of 128x128 pixels; the mask is 255 on the object, 0
+        elsewhere, and between them on its edge.
     """
     background, ink = _contrasting_colors(generator)
     canvas = _texture(background, generator)
@@ -100,7 +88,7 @@ def _encoded(image: Image.Image, kind: str = "PNG") -> io.BytesIO:
 
 
 def _contrasting_colors(generator) -> np.ndarray:
-    """Two pairs of colors, `(2, 2, 3)`: the texture of the ground and that of the object."""
+    """Returns `(2, 2, 3)`, two colors for the background and two for the object."""
     while True:
         base = generator.uniform(20, 235, (2, 1, 3))
         if np.linalg.norm(base[0] - base[1]) > _COLOR_DISTANCE:
@@ -109,9 +97,9 @@ def _contrasting_colors(generator) -> np.ndarray:
 
 
 def _texture(colors, generator) -> Image.Image:
-    """Mixes two colors `(2, 3)` by waves or by smooth noise."""
+    """Mixes two colors, `(2, 3)`, by stripes or by smooth noise."""
     if generator.random() < 0.5:
-        amount = _waves(generator)
+        amount = _stripes(generator)
     else:
         cells = int(generator.integers(3, 20))
         noise = Image.fromarray(generator.integers(0, 256, (cells, cells), dtype="uint8"))
@@ -120,8 +108,8 @@ def _texture(colors, generator) -> Image.Image:
     return Image.fromarray(mixed.astype("uint8"))
 
 
-def _waves(generator) -> np.ndarray:
-    """Stripes of any direction and width, `(128, 128)` in [0, 1]."""
+def _stripes(generator) -> np.ndarray:
+    """Returns stripes of any direction and width, `(128, 128)` in [0, 1]."""
     y, x = np.mgrid[:SIDE, :SIDE].astype("float32")
     angle, period = generator.uniform(0, np.pi), np.exp(generator.uniform(np.log(6), np.log(60)))
     phase = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period)
@@ -129,7 +117,7 @@ def _waves(generator) -> np.ndarray:
 
 
 def _scatter_distractors(canvas: Image.Image, generator):
-    """Draws strokes and specks of any color, smaller than any object."""
+    """Draws lines and spots of any color, smaller than any object."""
     pen = ImageDraw.Draw(canvas)
     for _ in range(generator.integers(4, 13)):
         color = tuple(int(c) for c in generator.integers(0, 256, 3))
@@ -144,7 +132,7 @@ def _scatter_distractors(canvas: Image.Image, generator):
 
 
 def _object_mask(name: str, generator) -> Image.Image:
-    """The object at a random size, place, angle and slight stretch."""
+    """Draws the object with a random size, position, angle and slight stretch."""
     diameter = np.exp(generator.uniform(np.log(SMALLEST), np.log(LARGEST)))
     angle = generator.uniform(-_TILT, _TILT)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -161,7 +149,7 @@ def _object_mask(name: str, generator) -> Image.Image:
 
 
 def _circle(points: int = 48, radii=1.0, center=(0.0, 0.0)) -> np.ndarray:
-    """Points around a center, `(points, 2)`; a list of radii is gone through again and again."""
+    """Returns points around a center, `(points, 2)`; a list of radii is repeated."""
     angle = np.arange(points) * (2 * np.pi / points)
     radius = np.resize(radii, points)[:, None]
     return radius * np.stack([np.sin(angle), -np.cos(angle)], axis=1) + center

@@ -1,10 +1,9 @@
 """What TensorFlow Datasets raises, as one sentence that says what to do.
 
-It documents little of that, so every error is taken: those that a user can mend have a sentence of
-their own, and any other is told by its type and first line.
+It documents little of that, so every error is caught: those that a user can fix have a sentence of
+their own, and any other is reported by its type and first line.
 """
 
-import difflib
 import errno
 import http.client
 import json
@@ -28,9 +27,9 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.core.utils.version import DatasetVariantBlockedError
 
 from keras_googlenet.data.listing import is_prepared
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, first_line, nearest
 
-_NAMES_SHOWN = 10
+_CONFIGS_SHOWN = 10
 _CONNECTION = (
     requests.exceptions.RequestException,
     util.DownloadError,
@@ -53,10 +52,14 @@ _DAMAGED = (
     UnicodeDecodeError,
     dataset_info.DatasetInfoFileError,
 )
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NO_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE}
-_PACKAGES = {  # what to install where it has another name than its module
+_REFUSED = (tf.errors.PermissionDeniedError, tf.errors.UnimplementedError)
+_MISSING = (AssertionError, tf.errors.NotFoundError, FileNotFoundError)
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ACCESS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE),
+}
+_PACKAGES = {  # of a module, where it has another name
     "apache_beam": "apache-beam",
     "bs4": "beautifulsoup4",
     "cv2": "opencv-python",
@@ -67,69 +70,58 @@ _PACKAGES = {  # what to install where it has another name than its module
 
 
 def opening_error(error: Exception, name: str, data_dir: str) -> UserError:
-    """Says why a data set cannot be opened.
-
-    Args:
-        error: What `tfds.builder` or `tfds.builder_from_directory` raised, or a builder's `info`.
-        name: The data set as the user called it.
-        data_dir: Where TensorFlow Datasets keeps its files.
-    """
+    """Explains why the builder of `name`, or its `info`, cannot be made."""
+    if str(error).startswith("Failed to construct dataset"):  # and then its arguments
+        error.args = (str(error).partition('}": ')[2],)
     causes = list(_causes(error))
     if "://" in name:
         return UserError(
-            f"no prepared data set can be read at {name} ({_first_line(error)}); give the address "
+            f"no prepared data set can be read at {name} ({first_line(error)}); give the address "
             "of its folder with the version, and check the connection and your rights."
         )
     if _first(causes, DatasetVariantBlockedError):
         return UserError(
-            f"TensorFlow Datasets has withdrawn {name}: {_first_line(error)}; give another version."
+            f"TensorFlow Datasets has withdrawn {name}: {first_line(error)}; give another version."
         )
     is_folder = is_prepared(Path(name))
-    sentence = _machine_sentence(causes, name, name if is_folder else data_dir)
+    sentence = _system_sentence(causes, name, name if is_folder else data_dir)
     damaged = is_folder or _first(causes, _DAMAGED) or "restored proto" in str(error)
     if sentence is None and damaged:
         folder = name if is_folder else f"its folder below {data_dir}"
         sentence = (
-            f"what was prepared of {name} is damaged ({_first_line(causes[-1])}); remove {folder} "
+            f"the prepared data set {name} is damaged ({first_line(causes[-1])}); remove {folder} "
             "and prepare it again."
         )
     if sentence is None and isinstance(error, ValueError | AssertionError):
         sentence = _name_sentence(error, name)
-    return UserError(sentence or _any_sentence(error, f"open the data set {name}"))
+    return UserError(sentence or _other_sentence(error, f"open the data set {name}"))
 
 
 def preparing_error(error: Exception, name: str, builder) -> UserError:
-    """Says why a data set cannot be downloaded and prepared.
-
-    Args:
-        error: What `download_and_prepare` raised.
-        name: The data set as the user called it.
-        builder: Its builder.
-    """
+    """Explains why `download_and_prepare` of the builder of `name` failed."""
     causes = list(_causes(error))
     root = builder.data_dir_root
     wrong_file = _first(causes, NonMatchingChecksumError)
     if wrong_file:
         sentence = _checksum_sentence(wrong_file, root / "downloads")
-    elif _lacks_room(causes):
-        sentence = _room_sentence(causes, name, builder)
+    elif _is_disk_full(causes):
+        sentence = _space_sentence(causes, name, builder)
     else:
-        sentence = _machine_sentence(causes, name, str(root))
+        sentence = _system_sentence(causes, name, str(root))
     if sentence is None and _first(causes, _ARCHIVE):
         sentence = (
-            f"an archive of the data set {name} is damaged ({_first_line(error)}); delete it from "
+            f"an archive of the data set {name} is damaged ({first_line(error)}); delete it from "
             f"{root / 'downloads'} and try again."
         )
-    missing = (AssertionError, tf.errors.NotFoundError, FileNotFoundError)
-    if sentence is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS and _first(causes, missing):
+    if sentence is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS and _first(causes, _MISSING):
         instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         folder = root / "downloads" / "manual"
-        sentence = f"the data set {name} must be fetched by hand into {folder}: {instructions}"
-    return UserError(sentence or _any_sentence(error, f"prepare the data set {name}"))
+        sentence = f"download the data set {name} by hand into {folder}: {instructions}"
+    return UserError(sentence or _other_sentence(error, f"prepare the data set {name}"))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yields an error and those behind it: TensorFlow Datasets wraps what it catches."""
+    """Yields an error and its causes: TensorFlow Datasets wraps what it catches."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -141,36 +133,33 @@ def _first(causes: list[BaseException], kinds) -> BaseException | None:
     return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
 
-def _has_number(causes: list[BaseException], numbers: set[int]) -> bool:
+def _has_errno(causes: list[BaseException], numbers: set[int]) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in numbers for cause in causes)
 
 
-def _machine_sentence(causes: list[BaseException], name: str, data_dir: str) -> str | None:
-    """Says what is wrong outside of the data set: the connection, a right, a package."""
+def _system_sentence(causes: list[BaseException], name: str, data_dir: str) -> str | None:
+    """Explains what is not about the data set: the connection, the data folder, a package."""
     connection = _first(causes, _CONNECTION)
     if connection:
+        # `requests` hides the host and the kind of error in the middle of five lines.
+        host = re.search(r"host='([^']+)'.*Caused by (\w+)", str(connection), re.DOTALL)
+        reason = ": ".join(host.groups()) if host else first_line(connection)
         return (
-            f"the data set {name} cannot be downloaded ({_connection_line(connection)}); check the "
-            "connection and try again, or prepare it on a machine that has one and copy its folder "
-            f"into {data_dir}."
+            f"the data set {name} cannot be downloaded ({reason}); check the connection and try "
+            "again, or prepare it on a machine that has one and copy its folder into "
+            f"{data_dir}."
         )
-    refused = (tf.errors.PermissionDeniedError, tf.errors.UnimplementedError)
-    not_made = any(data_dir.startswith(str(getattr(cause, "filename", None))) for cause in causes)
-    if _first(causes, refused) or _has_number(causes, _NO_RIGHT | _NO_PLACE) or not_made:
+    no_folder = any(data_dir.startswith(str(getattr(cause, "filename", None))) for cause in causes)
+    if _first(causes, _REFUSED) or _has_errno(causes, _NO_ACCESS) or no_folder:
         return (
-            f"{data_dir} cannot be read and written ({_first_line(causes[-1])}); give another "
+            f"{data_dir} cannot be read and written ({first_line(causes[-1])}); give another "
             "--data-dir."
         )
-    lacking = _first(causes, ImportError)
-    if lacking:
-        return _package_sentence(causes, name)
-    return None
-
-
-def _package_sentence(causes: list[BaseException], name: str) -> str:
+    if not _first(causes, ImportError):
+        return None
     modules = [cause.name for cause in causes if isinstance(cause, ImportError) and cause.name]
     if not modules:
-        return _any_sentence(causes[0], f"import what the data set {name} needs")
+        return _other_sentence(causes[0], f"import what the data set {name} needs")
     module = modules[0].partition(".")[0]
     package = _PACKAGES.get(module, module)
     return (
@@ -180,43 +169,38 @@ def _package_sentence(causes: list[BaseException], name: str) -> str:
 
 
 def _checksum_sentence(error: BaseException, downloads) -> str:
-    found = re.search(r"Artifact (\S+), downloaded to (.+?), has wrong checksum", str(error))
-    url, file = found.groups() if found else ("an address", downloads)
+    match = re.search(r"Artifact (\S+), downloaded to (.+?), has wrong checksum", str(error))
+    url, file = match.groups() if match else ("an address", downloads)
     return (
-        f"what was downloaded from {url} is not the file that was published (its checksum "
-        f"differs); delete {file} and try again, and if it stays so, take a newer "
+        f"the file downloaded from {url} is not the one that was published (its checksum differs); "
+        f"delete {file} and try again, and if that does not help, install a newer "
         "tensorflow-datasets."
     )
 
 
-def _lacks_room(causes: list[BaseException]) -> bool:
-    said = any("not enough disk space" in str(cause).lower() for cause in causes)
-    full = _first(causes, tf.errors.ResourceExhaustedError)
-    return said or bool(full) or _has_number(causes, _NO_ROOM)
+def _is_disk_full(causes: list[BaseException]) -> bool:
+    reported = any("not enough disk space" in str(cause).lower() for cause in causes)
+    exhausted = _first(causes, tf.errors.ResourceExhaustedError)
+    return reported or bool(exhausted) or _has_errno(causes, _DISK_FULL)
 
 
-def _room_sentence(causes: list[BaseException], name: str, builder) -> str:
-    root, needed = builder.data_dir_root, _needed_bytes(builder)
+def _space_sentence(causes: list[BaseException], name: str, builder) -> str:
+    root, info = builder.data_dir_root, builder.info
+    files = [] if builder.BUILDER_CONFIGS else (builder.url_infos or {}).values()
+    needed = info.download_size + info.dataset_size or sum(file.size for file in files)
     try:
         free = f", and {tfds.core.units.Size(shutil.disk_usage(root).free)} are free"
-    except OSError:  # not there, or no disk
+    except OSError:  # not there, or not a disk
         free = ""
-    size = f"it needs {needed}{free}" if needed else _first_line(causes[-1])
+    size = f"it needs {tfds.core.units.Size(needed)}{free}" if needed else first_line(causes[-1])
     return (
-        f"there is no room for the data set {name} in {root}: {size}; make room, or give a "
+        f"there is no space for the data set {name} in {root}: {size}; free some, or give a "
         "--data-dir on another disk."
     )
 
 
-def _needed_bytes(builder):
-    """What is to be downloaded and made, as far as it is known; 0 if it is not."""
-    known = builder.info.download_size + builder.info.dataset_size
-    files = [] if builder.BUILDER_CONFIGS else (builder.url_infos or {}).values()
-    return known or tfds.core.units.Size(sum(file.size for file in files))
-
-
 def _name_sentence(error: Exception, name: str) -> str | None:
-    """Says what is wrong with a name, as far as it is the name."""
+    """Explains what is wrong with a name, if it is the name."""
     try:
         parsed, wanted = naming.parse_builder_name_kwargs(name)
     except (ValueError, SyntaxError):
@@ -226,25 +210,28 @@ def _name_sentence(error: Exception, name: str) -> str | None:
         )
     if isinstance(error, registered.DatasetNotFoundError) and not _is_known(str(parsed)):
         known = [] if parsed.namespace else registered.list_imported_builders()
-        near = difflib.get_close_matches(str(parsed), known)
+        similar = nearest(str(parsed), known)
         return (
             f"TensorFlow Datasets knows no data set {name!r}, and there is no such folder; give "
-            "one of its names" + (f" ({', '.join(near)}?)" if near else "") + " or a folder that "
-            "holds a folder for each class."
+            "one of its names" + (f" ({', '.join(similar)}?)" if similar else "") + " or a folder "
+            "that holds a folder for each class."
         )
     builder = tfds.builder_cls(str(parsed))
-    configs = dict.fromkeys(config.name for config in builder.BUILDER_CONFIGS)
+    configs = list(dict.fromkeys(config.name for config in builder.BUILDER_CONFIGS))
     config, version = wanted.get("config"), wanted.get("version")
     unknown = f"TensorFlow Datasets knows no data set {name!r}: {parsed}"
     if config and config not in configs:
         hint = f"give {parsed}:{config}" if re.fullmatch(r"[\d.*]+", config) else "leave it out"
-        has = f"it has {_some(config, list(configs))}" if configs else hint
+        similar = sorted(nearest(config, configs, _CONFIGS_SHOWN, cutoff=0.0))
+        more = ", …" if len(configs) > len(similar) else ""
+        has = f"it has {', '.join(similar)}{more}" if configs else hint
         return f"{unknown} has no config {config}; {has}."
     if version and "version" in str(error):
-        has = ", ".join(_versions(builder, config))
-        return f"{unknown} has no version {version}; it has {has}."
+        return (
+            f"{unknown} has no version {version}; it has {', '.join(_versions(builder, config))}."
+        )
     if "ambiguity" in str(error):
-        return f"{name} was prepared in several folders; say which by --data-dir."
+        return f"{name} was prepared in several folders; choose one with --data-dir."
     return None
 
 
@@ -256,7 +243,7 @@ def _is_known(name: str) -> bool:
 
 
 def _versions(builder, config_name: str | None) -> list[str]:
-    """Versions of a builder's class, the usual one first."""
+    """Returns the versions of a builder's class, the usual one first."""
     configs = [config for config in builder.BUILDER_CONFIGS if config.name == config_name]
     config = (configs or builder.BUILDER_CONFIGS or [None])[0]
     usual = (config and config.version) or builder.VERSION
@@ -264,27 +251,10 @@ def _versions(builder, config_name: str | None) -> list[str]:
     return list(dict.fromkeys(map(str, (usual, *more))))
 
 
-def _some(wanted: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(wanted, names, n=_NAMES_SHOWN, cutoff=0.0)
-    return ", ".join(sorted(near)) + (", …" if len(names) > len(near) else "")
-
-
-def _any_sentence(error: BaseException, what: str) -> str:
+def _other_sentence(error: BaseException, action: str) -> str:
+    kind, line = type(error).__name__, first_line(error)
+    reason = line if line.startswith(kind) else f"{kind}: {line}"
     return (
-        f"TensorFlow Datasets cannot {what} ({type(error).__name__}: {_first_line(error)}); try "
-        "another version of the data set or of tensorflow-datasets, or give a folder of images."
+        f"TensorFlow Datasets cannot {action} ({reason}); try another version of the data set or "
+        "of tensorflow-datasets, or give a folder of images."
     )
-
-
-def _connection_line(error: BaseException) -> str:
-    """The host and the kind of error; `requests` says them in the midst of five lines."""
-    found = re.search(r"host='([^']+)'.*Caused by (\w+)", str(error), re.DOTALL)
-    return ": ".join(found.groups()) if found else _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    text = re.sub(r"^Failed to construct dataset .*?\}\": ", "", str(error), flags=re.DOTALL)
-    if isinstance(error, OSError) and error.strerror:
-        text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0].rstrip(".:;") if lines else type(error).__name__

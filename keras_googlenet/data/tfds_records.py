@@ -1,7 +1,7 @@
-"""Random access to what TensorFlow Datasets prepared: any examples by their numbers.
+"""Random access to the records of a data set that TensorFlow Datasets prepared.
 
-A set that was prepared as array_record brings an index. For one prepared as TFRecord, the usual
-format, where each record lies is found once, by the lengths in the files, and kept beside them.
+The format array_record has an index. For TFRecord, the usual format, the offset of each record is
+found once, by the lengths in the files, and saved beside them.
 """
 
 import contextlib
@@ -22,25 +22,18 @@ from keras_googlenet.errors import UserError, WriteError
 _LENGTH, _CHECKSUM = 8, 4  # bytes: a TFRecord is length, checksum, content, checksum
 _BEFORE = _LENGTH + _CHECKSUM
 _FRAME = _BEFORE + _CHECKSUM
-_THREADS = 16  # that look for the records of different files
-_WANTED = tfds.decode.PartialDecoding(
+_THREADS = 16  # that find the records of different files
+_FEATURES = tfds.decode.PartialDecoding(
     {"image": True, "label": True}, {"image": tfds.decode.SkipDecoding()}
 )
 
 
 def record_fetcher(builder: tfds.core.DatasetBuilder, split: str) -> Callable:
-    """Makes the function that reads examples of a split.
+    """Returns the function that maps indices, `(n,)` int64, to records, `(n,)` strings.
 
-    Args:
-        builder: Of a prepared data set.
-        split: Name of a split, or a part of one such as "train[:90%]".
-
-    Returns:
-        Maps numbers, `(n,)` int64, to records, `(n,)` strings; it runs in a graph. It reads no more
-        than these records, whose checksums it leaves alone: damage shows when an image is decoded.
-
-    Raises:
-        UserError: If the files are in a format without random access, or one is cut off.
+    `split` may be a part, such as "train[:90%]". It runs in a graph, and reads nothing but these
+    records. Checksums are not verified: damage shows when an image is decoded. Raises UserError if
+    the files are in a format without random access, or one is cut off.
     """
     formats = {
         tfds.core.FileFormat.ARRAY_RECORD: _array_records,
@@ -54,33 +47,33 @@ def record_fetcher(builder: tfds.core.DatasetBuilder, split: str) -> Callable:
         )
     read = formats[builder.info.file_format](builder, split)
 
-    def read_all(numbers):
+    def read_all(indices):
         try:
-            found = read(numbers)
-        except Exception:  # of any library: one damaged record must not cost the others
-            found = [_or_nothing(read, number) for number in numbers]
-        return np.array([*found, None], object)[:-1]  # an array of objects in any case
+            records = read(indices)
+        except Exception:  # of any library: the other records are still readable
+            records = [_or_empty(read, index) for index in indices]
+        return np.array([*records, None], object)[:-1]  # an array of objects in any case
 
-    def fetch(numbers):
-        found = tf.numpy_function(read_all, [numbers], tf.string, stateful=False)
-        return tf.ensure_shape(found, numbers.shape)
+    def fetch(indices):
+        records = tf.numpy_function(read_all, [indices], tf.string, stateful=False)
+        return tf.ensure_shape(records, indices.shape)
 
     return fetch
 
 
-def _or_nothing(read: Callable, number: int) -> bytes:
+def _or_empty(read: Callable, index: int) -> bytes:
     try:
-        return read(np.array([number]))[0]
+        return read(np.array([index]))[0]
     except Exception:
-        return b""  # which fails as the image that it is
+        return b""  # decoding it fails, as for any corrupt image
 
 
 def record_opener(builder: tfds.core.DatasetBuilder) -> Callable:
-    """Makes the function that maps a record to its encoded image and its label, in a graph."""
-    features = _WANTED.extract_features(builder.info.features)
+    """Returns the function that maps a record to its encoded image and its label, in a graph."""
+    features = _FEATURES.extract_features(builder.info.features)
 
     def open_record(record):
-        example = features.deserialize_example(record, decoders=_WANTED.decoders)
+        example = features.deserialize_example(record, decoders=_FEATURES.decoders)
         return example["image"], example["label"]
 
     return open_record
@@ -91,26 +84,26 @@ def _array_records(builder, split: str) -> Callable[[np.ndarray], list[bytes]]:
 
     source = array_record_data_source.ArrayRecordDataSource(
         builder.info.splits[split].file_instructions,
-        reader_options={"footer_prefetch_bytes": "0"},  # 1 MB of each file, if it is not said
+        reader_options={"footer_prefetch_bytes": "0"},  # the default is 1 MB of each file
     )
-    return lambda numbers: source.__getitems__(numbers.tolist())
+    return lambda indices: source.__getitems__(indices.tolist())
 
 
 def _tfrecords(builder, split: str) -> Callable[[np.ndarray], list[bytes]]:
     parts = builder.info.splits[split].file_instructions
     whole = builder.info.splits[split.partition("[")[0]]
-    places = _places(whole.filepaths, whole.shard_lengths)
+    offsets = _offsets(whole.filepaths, whole.shard_lengths)
     files = [os.fspath(part.filename) for part in parts]
-    starts = np.concatenate(
-        [places[os.path.basename(part.filename)][part.skip :][: part.take] for part in parts]
+    of_split = np.concatenate(
+        [offsets[os.path.basename(part.filename)][part.skip :][: part.take] for part in parts]
     )
     ends = np.cumsum([part.take for part in parts])
     read = _read_remote if _is_remote(files[0]) else _read_local
 
-    def read_all(numbers):
-        files_of = np.searchsorted(ends, numbers, side="right").tolist()
-        places_of = starts[numbers].tolist()
-        return [read(files[f], *place) for f, place in zip(files_of, places_of, strict=True)]
+    def read_all(indices):
+        files_of = np.searchsorted(ends, indices, side="right").tolist()
+        offsets_of = of_split[indices].tolist()
+        return [read(files[f], *offset) for f, offset in zip(files_of, offsets_of, strict=True)]
 
     return read_all
 
@@ -124,7 +117,7 @@ def _read_local(file: str, start: int, length: int) -> bytes:
 
 
 def _read_remote(file: str, start: int, length: int) -> bytes:
-    """The same by TensorFlow, which opens storage on the network."""
+    """As `_read_local`, by TensorFlow, which opens storage on the network."""
     stream = tf.raw_ops.TFRecordDatasetV2(
         filenames=[file], compression_type="", buffer_size=0, byte_offsets=[start], metadata=""
     )
@@ -133,30 +126,30 @@ def _read_remote(file: str, start: int, length: int) -> bytes:
     return tf.raw_ops.DatasetToSingleElement(dataset=first, **kind)[0].numpy()
 
 
-def _places(files: Sequence, lengths: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns for each file `(n, 2)` starts and lengths of its records, kept or found anew."""
+def _offsets(files: Sequence, lengths: Sequence[int]) -> dict[str, np.ndarray]:
+    """Returns for each file `(n, 2)` starts and lengths of its records, saved or found."""
     paths = [os.fspath(file) for file in files]
-    found = [tf.io.gfile.stat(path) for path in paths]
-    sizes = np.array([[stat.length, stat.mtime_nsec] for stat in found])
+    stats = [tf.io.gfile.stat(path) for path in paths]
+    sizes = np.array([[stat.length, stat.mtime_nsec] for stat in stats])
     first = Path(paths[0])
-    kept = first.with_name(f".{first.name.partition('.')[0]}.offsets.npz")  # TFDS overlooks it
-    places = _kept_places(kept, sizes, sum(lengths))
-    if places is None:
+    saved = first.with_name(f".{first.name.partition('.')[0]}.offsets.npz")  # hidden from TFDS
+    offsets = _load_offsets(saved, sizes, sum(lengths))
+    if offsets is None:
         with ThreadPoolExecutor(_THREADS) as pool:
-            places = np.concatenate(list(pool.map(_places_in, paths, lengths)))
+            offsets = np.concatenate(list(pool.map(_find_offsets, paths, lengths)))
         if not _is_remote(paths[0]):
-            with contextlib.suppress(WriteError), replacing(kept) as written:
-                np.savez(written, sizes=sizes, places=places)
-    parts = np.split(places, np.cumsum(lengths)[:-1])
+            with contextlib.suppress(WriteError), replacing(saved) as file:
+                np.savez(file, sizes=sizes, places=offsets)
+    parts = np.split(offsets, np.cumsum(lengths)[:-1])
     return {os.path.basename(path): part for path, part in zip(paths, parts, strict=True)}
 
 
-def _kept_places(kept: Path, sizes: np.ndarray, count: int) -> np.ndarray | None:
-    """Returns what was found before, unless it is of other files."""
+def _load_offsets(saved: Path, sizes: np.ndarray, count: int) -> np.ndarray | None:
+    """Returns the saved offsets, unless they are of other files."""
     try:
-        with np.load(kept) as found:
-            places, same = found["places"], np.array_equal(found["sizes"], sizes)
-            return places if same and places.shape == (count, 2) else None
+        with np.load(saved) as arrays:
+            offsets, same = arrays["places"], np.array_equal(arrays["sizes"], sizes)
+            return offsets if same and offsets.shape == (count, 2) else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -165,10 +158,10 @@ def _is_remote(path: str) -> bool:
     return "://" in path
 
 
-def _places_in(file: str, count: int) -> np.ndarray:
-    """Walks from record to record of one file by their lengths."""
+def _find_offsets(file: str, count: int) -> np.ndarray:
+    """Returns `(count, 2)` starts and lengths of the records of one file."""
     try:
-        starts = _stream(file) if _is_remote(file) else _walk(file)
+        starts = _remote_starts(file) if _is_remote(file) else _local_starts(file)
     except PermissionError as error:
         raise UserError(
             f"{file} cannot be opened ({error.strerror}); give yourself the right to read it."
@@ -180,7 +173,8 @@ def _places_in(file: str, count: int) -> np.ndarray:
     return np.stack([starts[:-1], np.diff(starts) - _FRAME], axis=1)
 
 
-def _walk(file: str) -> np.ndarray | None:
+def _local_starts(file: str) -> np.ndarray | None:
+    """Returns where each record starts, and the end of the file; `None` if it is damaged."""
     size, starts = os.path.getsize(file), [0]
     descriptor = os.open(file, os.O_RDONLY)
     try:
@@ -194,8 +188,8 @@ def _walk(file: str) -> np.ndarray | None:
     return np.array(starts) if starts[-1] == size else None
 
 
-def _stream(file: str) -> np.ndarray | None:
-    """The same for what only TensorFlow can open, in storage on the network: reads all of it."""
+def _remote_starts(file: str) -> np.ndarray | None:
+    """As `_local_starts`, in storage on the network: TensorFlow reads the whole file for it."""
     lengths = tf.data.TFRecordDataset(file).map(lambda record: tf.strings.length(record) + _FRAME)
     try:
         return np.cumsum([0, *lengths.as_numpy_iterator()])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_googlenet.data import datasets, split_record
-from keras_googlenet.data.folders import resolved
+from keras_googlenet.data.folders import resolve_dataset
 from keras_googlenet.errors import UserError
 
 
@@ -83,7 +83,7 @@ def warn_of_learned(
 
 
 def _is_of(run: Trained, dataset: str) -> bool:
-    return resolved(dataset) == resolved(run.recipe["dataset"])
+    return resolve_dataset(dataset) == resolve_dataset(run.recipe["dataset"])
 
 
 def _is_moved(run: Trained, opened: datasets.ImageDataset) -> bool:
@@ -133,7 +133,7 @@ def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDatas
             "have been trained on."
         )
         return opened
-    found = split_record.hashes(opened.validation, opened.labels)
+    found = opened.validation.hashes
     kept = np.isin(found, known.validation)
     if not kept.any():
         raise UserError(
@@ -147,7 +147,7 @@ def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDatas
         f"warning: {dataset} is not what it was: {gone} of the images that {run.workdir} held out "
         f"are gone, and {np.sum(~kept)} are new or were learned from, and left out."
     )
-    return opened.measured_on(np.flatnonzero(kept))
+    return opened.validate_on(np.flatnonzero(kept))
 
 
 def _learned(run: Trained, opened: datasets.ImageDataset) -> int:
@@ -155,7 +155,7 @@ def _learned(run: Trained, opened: datasets.ImageDataset) -> int:
     split = opened.validation
     if split.files is not None:
         known = split_record.read(run.workdir)
-        return 0 if known is None else int(known.among_learned(split, opened.labels).sum())
+        return 0 if known is None else int(known.is_trained_on(split).sum())
     trained, held_out = (
         (split_record.read_contents(run.workdir).get(half) or {}).get("source", "")
         for half in ("train", "validation")

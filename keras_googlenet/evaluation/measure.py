@@ -131,7 +131,7 @@ def measure_split(
     """
     kept = [np.empty(0, plan.record_type) if partial is None else partial.read()]
     unreadable = CorruptImages(split, note)
-    unreadable.numbers |= set(np.flatnonzero(~is_readable(kept[0])).tolist())
+    unreadable.indices |= set(np.flatnonzero(~is_readable(kept[0])).tolist())
     done, networks = len(kept[0]), networks_of(plan.members, strategy)
     with contextlib.closing(Progress(split.size, done)) as progress:
         while done < split.size:
@@ -161,12 +161,12 @@ def _measured(plan, split, batch_size, networks, first, unreadable) -> Iterator[
     views = plan.protocols[-1].views()
     taken = [[views.index(view) for view in each.views()] for each in plan.protocols]
     batches = crop_geometry.crop_batches(
-        split, plan.sizes, plan.protocols[-1], batch_size, first, unreadable.numbers
+        split, plan.sizes, plan.protocols[-1], batch_size, first, unreadable.indices
     )
     scored = score_examples(
         plan.members, _arrays(batches), len(plan.classes.labels), taken, len(views), networks
     )
-    numbers = (number for number in range(first, split.size) if number not in unreadable.numbers)
+    numbers = (number for number in range(first, split.size) if number not in unreadable.indices)
     for labels, scores in scored:
         read = np.array(list(itertools.islice(numbers, len(labels))))
         records = blank_records(read[-1] + 1 - first, plan.record_type)

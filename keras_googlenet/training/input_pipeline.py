@@ -107,7 +107,7 @@ class InputPipeline:
                 steps=self._most_steps - step,
                 classes=self.classes,
                 worker=self.worker,
-                unreadable=self._unreadable_train.numbers,
+                corrupt=self._unreadable_train.indices,
             )
             return distribute(self.strategy, batches)
 
@@ -141,7 +141,7 @@ class InputPipeline:
         @functools.lru_cache(maxsize=1)
         def build(step, known):
             batches = pipeline.validation_batches(
-                split, size, batch_size, self.worker, unreadable.numbers, first_step=step
+                split, size, batch_size, self.worker, unreadable.indices, first_step=step
             )
             return distribute(self.strategy, batches.map(self._one_hot).take(steps - step))
 
@@ -150,7 +150,7 @@ class InputPipeline:
             here = numbers[self.worker.index :: self.worker.count]
             return [(number, functools.partial(decode, split, number)) for number in here]
 
-        return WithoutCorrupt(lambda step: build(step, len(unreadable.numbers)), views, unreadable)
+        return WithoutCorrupt(lambda step: build(step, len(unreadable.indices)), views, unreadable)
 
     def _one_hot(self, images, labels, weights):
         return images, tf.one_hot(labels, self.classes), weights

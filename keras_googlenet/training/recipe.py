@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_googlenet.atomic import replacing
-from keras_googlenet.data.folders import resolved
+from keras_googlenet.data.folders import resolve_dataset
 from keras_googlenet.errors import UserError
 from keras_googlenet.run_files import RECIPE_FILE
 
@@ -175,7 +175,7 @@ class Recipe:
         """Reads `recipe.json`."""
         try:
             recipe = cls(**json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8")))
-            return dataclasses.replace(recipe, dataset=resolved(recipe.dataset))
+            return dataclasses.replace(recipe, dataset=resolve_dataset(recipe.dataset))
         except (json.JSONDecodeError, TypeError) as error:
             raise UserError(f"{folder / RECIPE_FILE} is not a recipe: {error}.") from error
 
@@ -269,7 +269,7 @@ def recipe_from_flags(flags: argparse.Namespace) -> Recipe:
         for setting in dataclasses.fields(Recipe)
         if getattr(flags, setting.name) is not None
     }
-    dataset = given["dataset"] = resolved(given.get("dataset", Recipe.dataset))
+    dataset = given["dataset"] = resolve_dataset(given.get("dataset", Recipe.dataset))
     if given.get("data_dir") and "://" not in given["data_dir"]:
         given["data_dir"] = os.path.abspath(given["data_dir"])
     recipe = RECIPES[flags.recipe or ("small" if dataset == "shapes" else "modern")]

@@ -200,17 +200,17 @@ def _describe(recipe: Recipe, workdir: Path, dataset: ImageDataset):
         write_labels(temporary, dataset.labels)
     now, before = split_record.record_of(dataset), split_record.read(workdir)
     if not holds_training:
-        twice = split_record.shared(dataset, now)
+        twice = split_record.in_both_splits(dataset, now)
         if twice:
             print(f"warning: images lie in both halves{twice}", file=sys.stderr)
     elif before is None:
         now = None
         print(f"warning: {workdir} does not say which images it has learned from", file=sys.stderr)
     else:
-        changed = split_record.changes(before, dataset, now)
+        changed = split_record.describe_changes(before, dataset, now)
         if changed:
             print(f"warning: the data set is not what it was: {changed}", file=sys.stderr)
-        now = before.followed_by(now)
+        now = before.resumed_on(now)
     split_record.write(workdir, dataset, now)
 
 

@@ -78,7 +78,7 @@ def train(recipe: Recipe, workdir: Path, began: float, options: Options = DEFAUL
     worker = distribution.this_worker(strategy)
     distribution.check_recipe(recipe, strategy)
     print(distribution.describe_devices(strategy), file=sys.stderr)
-    dataset = split_record.without_learned(open_for(recipe), rundir.learned_before(workdir))
+    dataset = split_record.without_trained(open_for(recipe), rundir.learned_before(workdir))
     if worker.index == 0:
         print(dataset.contents, file=sys.stderr)
     prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
