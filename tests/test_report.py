@@ -1,4 +1,4 @@
-"""evaluate.py as a user types it: table, report, labels, and going on after an interruption."""
+"""evaluate.py as a user types it: table, report, labels, and resuming after an interruption."""
 
 import base64
 import csv
@@ -16,7 +16,7 @@ from keras_googlenet.data import datasets
 from keras_googlenet.data.label_files import open_labeled
 from keras_googlenet.evaluation import measure
 from keras_googlenet.evaluation.class_matching import match_classes
-from keras_googlenet.evaluation.ensemble import Plan
+from keras_googlenet.evaluation.ensemble import Ensemble
 from keras_googlenet.evaluation.report import thumbnails
 
 FILES = {"evaluation.html", "evaluation.json", "predictions.csv"}
@@ -129,7 +129,7 @@ def test_names_cannot_break_the_page(image_folder, finished_run, run_script, tmp
 
 
 @pytest.mark.slow
-def test_an_interrupted_evaluation_goes_on(finished_run, run_script, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_resumes(finished_run, run_script, tmp_path, monkeypatch):
     workdir, before = finished_run[0], sorted(path.name for path in finished_run[0].iterdir())
     flags = (workdir, "--crops", 10, "--batch-size", 20)  # two images a batch
     whole = run_script("evaluate.py", *flags, "--json")
@@ -147,7 +147,7 @@ def test_an_interrupted_evaluation_goes_on(finished_run, run_script, tmp_path, m
     assert run_script("evaluate.py", *flags).status == 130
     assert [path.name for path in report.iterdir()] == ["evaluation.partial"]
     other = run_script("evaluate.py", *flags[:1], *flags[3:], "--resume")
-    assert other.status == 2 and "begun with another protocol" in other.err
+    assert other.status == 2 and "started with another set of crops" in other.err
 
     later = []
     monkeypatch.setattr(
@@ -174,7 +174,7 @@ def test_thumbnails_are_of_the_examples_asked_for(image_folder):
         assert np.abs(np.asarray(small, int) - np.asarray(original, int)).mean() < 8
 
 
-def test_going_on_needs_the_same_classes(tmp_path):
+def test_resuming_needs_the_same_classes(tmp_path):
     """The same files and names of classes, but another file belongs to the second class."""
     for name in "abc":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
@@ -184,8 +184,8 @@ def test_going_on_needs_the_same_classes(tmp_path):
         (tmp_path / "labels.txt").write_text("\n".join(lines))
         opened = open_labeled(str(tmp_path), str(tmp_path / "labels.txt"))
         matched = match_classes([["cat", "dog"]], opened.labels)
-        plan = Plan([], (65,), matched)
-        settings.append(plan.settings(opened.validation, "pictures"))
+        ensemble = Ensemble([], (65,), matched)
+        settings.append(ensemble.settings(opened.validation, "images"))
     assert settings[0].pop("data set") != settings[1].pop("data set")
     assert settings[0] == settings[1]
 

@@ -75,7 +75,7 @@ def run_on(folder, workdir, **recipe):
     opened = datasets.open_dataset(str(folder), None, recipe["validation_split"], recipe["seed"])
     workdir.mkdir(parents=True, exist_ok=True)
     split_record.write(workdir, opened, split_record.record_of(opened))
-    return evaluation_set.Trained(recipe, workdir), opened
+    return evaluation_set.Run(recipe, workdir), opened
 
 
 def measured(runs, dataset=None, make=None):
@@ -128,7 +128,7 @@ def test_runs_that_held_out_different_images_are_not_averaged(image_folder, tmp_
     def runs(folder, *seeds):
         return [run_on(folder, tmp_path / f"{folder.name}{s}", seed=s)[0] for s in seeds]
 
-    with pytest.raises(UserError, match="validated on different images"):
+    with pytest.raises(UserError, match="held out different images"):
         measured(runs(image_folder / "train", 1, 2))
     assert len(measured(runs(image_folder / "train", 1, 1))[0]) > 3
     assert len(measured(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
@@ -192,7 +192,7 @@ def prepared_run(share, workdir, folder):
     workdir.mkdir()
     split_record.write(workdir, opened, split_record.record_of(opened))
     recipe = {"dataset": "grays", "data_dir": None, "validation_split": share, "seed": 0}
-    return evaluation_set.Trained(recipe, workdir)
+    return evaluation_set.Run(recipe, workdir)
 
 
 def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
@@ -204,10 +204,11 @@ def test_a_prepared_set_by_any_name_is_measured_on_what_was_held_out(tmp_path):
         opened = evaluation_set.dataset_for([run], str(folder), None, notes.append)
         assert opened.validation.source == "grays/1.0.0 train[80%:]" and not notes
     whole = datasets.open_dataset(str(copy))
-    assert evaluation_set.warn_of_learned([run], whole, notes.append) == whole.validation.size
+    count = evaluation_set.warn_of_training_images([run], whole, notes.append)
+    assert count == whole.validation.size
     assert f"trained on {whole.validation.size} of these" in notes[0]
     other = prepared_run(0.4, tmp_path / "other", builder.data_dir)
-    with pytest.raises(UserError, match="validated on different images"):
+    with pytest.raises(UserError, match="held out different images"):
         evaluation_set.dataset_for(
             [run._replace(recipe=run.recipe | {"dataset": str(copy)}), other], None
         )
