@@ -4,8 +4,10 @@ import base64
 import csv
 import io
 import json
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 
 from keras_googlenet.data import datasets
 from keras_googlenet.data.label_files import open_labeled
-from keras_googlenet.evaluation import measure
+from keras_googlenet.evaluation import measure, metrics, report
 from keras_googlenet.evaluation.class_matching import match_classes
 from keras_googlenet.evaluation.ensemble import Ensemble
 from keras_googlenet.evaluation.report import thumbnails
@@ -113,6 +115,39 @@ def test_the_page_needs_no_other_file(reported):
     for address in page.images:
         picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
         assert min(picture.size) >= 160 and np.asarray(picture).std() > 5
+
+
+NAMES = ["$a$ $b$", "x^2_1 $5", r"\frac\\$", "\u732b\u72ac", "\u0643\u0644\u0628", "\U00010600"]
+
+
+def test_charts_show_class_names_as_they_are(monkeypatch):
+    """The texts of an SVG of the figure, where a formula would have lost its `$`."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    charts, save = [], Figure.savefig
+
+    def save_both(figure, file, **kwargs):
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            save(figure, text := io.StringIO(), format="svg")
+        charts.append(ElementTree.fromstring(text.getvalue()))
+        save(figure, file, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", save_both)
+    records = metrics.make_records(np.arange(6), np.eye(6)[None, None, None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = report._confusion_matrix(records, NAMES)
+    texts = [
+        "".join(text.itertext()) for text in charts[0].iter("{http://www.w3.org/2000/svg}text")
+    ]
+    for index, name in enumerate(NAMES):
+        number = f"class {index}"  # of a name that no installed font has
+        assert texts.count(name) == 2 or (
+            texts.count(number) == 2 and f"{number} is {name}" in page
+        )
+    assert all(texts.count(name) == 2 for name in NAMES[:3])
+    assert texts.count("class 5") == 2, "no font here has Linear A"
 
 
 def test_names_cannot_break_the_page(image_folder, finished_run, run_script, tmp_path):

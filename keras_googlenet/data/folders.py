@@ -168,36 +168,50 @@ def resolved(name: str) -> str:
 
 
 def list_images(
-    paths: Iterable[str], note: Callable[[str], None] = lambda text: None, convertible: bool = False
+    paths: Iterable[str],
+    note: Callable[[str], None] = lambda text: None,
+    convertible: bool = False,
+    errors: list[UserError] | None = None,
 ) -> list[str]:
     """Expands folders into the images inside, in the order of their names.
 
     Args:
         paths: Files, which are kept as they are, and folders.
-        note: Is given a line about each folder of which something is left out.
-        convertible: Whether to take formats that TensorFlow does not decode, too.
+        note: Called with a line about each folder of which something is left out.
+        convertible: Whether to include formats that TensorFlow does not decode.
+        errors: Where given, errors of some paths are added here if others hold images.
 
     Raises:
         UserError: If a path does not exist or a folder holds no image.
     """
-    found = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"there is no image {path}.")
-        if not path.is_dir():
-            found.append(str(path))
-            continue
-        left_out = LeftOut(str(path))
-        images = scan(str(path), left_out, convertible).all_images()
-        if not images:
-            raise UserError(
-                f"{path} holds no image; give one with {', '.join(SUFFIXES)} files."
-                + (f" It holds {left_out}." if left_out.found else "")
-            )
-        if left_out.found:
-            note(f"{path}: {len(images)} images; left out: {left_out}")
-        found += images
-    return found
+    files, bad = [], []
+    for path in paths:
+        try:
+            files += _images_at(Path(path), note, convertible)
+        except UserError as error:
+            bad.append(error)
+    if bad and (errors is None or not files):
+        raise UserError("\n".join(map(str, bad)))
+    if bad:
+        errors += bad
+    return files
+
+
+def _images_at(path: Path, note: Callable[[str], None], convertible: bool) -> list[str]:
+    if not path.exists():
+        raise UserError(f"there is no image {path}.")
+    if not path.is_dir():
+        return [str(path)]
+    left_out = LeftOut(str(path))
+    images = scan(str(path), left_out, convertible).all_images()
+    if not images:
+        raise UserError(
+            f"{path} holds no image; give one with {', '.join(SUFFIXES)} files."
+            + (f" It holds {left_out}." if left_out.found else "")
+        )
+    if left_out.found:
+        note(f"{path}: {len(images)} images; left out: {left_out}")
+    return images
 
 
 def find_splits(root: Path, validation_split: float, seed: int) -> Found:
