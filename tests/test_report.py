@@ -113,8 +113,8 @@ def test_the_page_needs_no_other_file(reported):
     mistakes = round(9 * (1 - read_json(reported[0] / "evaluation.json")["main_accuracy"]))
     assert len(page.images) == 2 + mistakes  # two charts
     for address in page.images:
-        picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
-        assert min(picture.size) >= 160 and np.asarray(picture).std() > 5
+        image = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+        assert min(image.size) >= 160 and np.asarray(image).std() > 5
 
 
 NAMES = ["$a$ $b$", "x^2_1 $5", r"\frac\\$", "\u732b\u72ac", "\u0643\u0644\u0628", "\U00010600"]
@@ -226,7 +226,7 @@ def test_resuming_needs_the_same_classes(tmp_path):
 
 
 def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):
-    flat, lines = tmp_path / "flat", ["picture,kind"]
+    flat, lines = tmp_path / "flat", ["image,kind"]
     flat.mkdir()
     for name in CLASSES:
         for number in range(3):
@@ -235,7 +235,7 @@ def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):
             )
             lines.append(f"{name[0]}{number}.jpg,{name}")
     (tmp_path / "kinds.csv").write_text("\n".join(lines))
-    flags = ("--labels", tmp_path / "kinds.csv", "--label-columns", "picture", "kind", "--json")
+    flags = ("--labels", tmp_path / "kinds.csv", "--label-columns", "image", "kind", "--json")
     outcome = run_script("evaluate.py", finished_run[0], "--dataset", flat, *flags)
     assert outcome.status == 0, outcome.err
     folders = run_script("evaluate.py", finished_run[0], "--dataset", image_folder, "--json")
