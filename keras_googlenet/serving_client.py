@@ -5,6 +5,7 @@ which is safe because predictions change nothing on the server.
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -52,7 +53,7 @@ class ServedModel(NamedTuple):
     address: str  # http://host:8501, https://… or grpc://host:8500
     name: str  # in the server's models.config
     version: str | None  # a number, a label such as "stable", or None for the latest
-    timeout: float  # seconds for all attempts at an image; REST restarts them with each packet
+    timeout: float  # seconds for an answer, retries included; REST restarts at each packet
 
 
 class ImageRefused(UserError):
@@ -60,10 +61,14 @@ class ImageRefused(UserError):
 
 
 def connect(model: ServedModel) -> Callable[[bytes], list[Prediction]]:
-    """Returns a function from the bytes of an image to at most five `Prediction`s, the best first.
+    """Returns a function that classifies images on a server; nothing is sent yet.
 
-    Nothing is sent yet. The function raises `ImageRefused` for an image that the server cannot
-    decode, and `UserError` where the server or the connection fails.
+    It maps the bytes of a JPEG, PNG, WebP, BMP or GIF, whose EXIF orientation is ignored, to at
+    most five `Prediction`s, the best first, without `index`. It raises `ImageRefused` for an image
+    that the server cannot decode, and `UserError` where the server or the connection fails.
+
+    Raises:
+        UserError: If the address is invalid, or gRPC is not installed.
     """
     scheme, _, host = model.address.partition("://")
     transports = {"http": _rest, "https": _rest, "grpc": _grpc}
@@ -232,11 +237,9 @@ def _status_error(response: requests.Response, answer: bytes, address: str) -> U
 
 
 def _error_of_json(answer: bytes) -> str | None:
-    try:
+    with contextlib.suppress(*BAD_ANSWER):
         message = json.loads(answer)["error"]
-    except BAD_ANSWER:
-        return None
-    return message if isinstance(message, str) else None
+        return message if isinstance(message, str) else None
 
 
 def _connection_error(error: Exception, address: str, timeout: float) -> UserError:
