@@ -95,7 +95,7 @@ def test_fewer_classes_are_measured_among_all(model, dataset, targets):
     assert matched.columns[0].tolist() == list(range(len(model)))
 
 
-def test_numbered_classes_are_not_taken_for_positions():
+def test_numbered_classes_are_not_positions():
     """Sorted as names, `class_10` comes before `class_2`."""
     labels = default_labels(12)
     matched = match_classes([labels], sorted(labels))
@@ -103,7 +103,7 @@ def test_numbered_classes_are_not_taken_for_positions():
     assert [labels[place] for place in matched.targets] == sorted(labels)
 
 
-def test_networks_share_classes_that_they_write_otherwise():
+def test_networks_share_classes_with_other_spellings():
     networks = [["Red_fox", "lynx"], ["LYNX", "red fox", "wolf"], ["lynx", "red fox"]]
     matched = match_classes(networks, ["lynx"])
     assert matched.labels == ["Red_fox", "lynx", "wolf"]
@@ -111,7 +111,7 @@ def test_networks_share_classes_that_they_write_otherwise():
     assert matched.targets.tolist() == [1]
 
 
-def test_a_network_that_tells_case_apart_decides_for_all():
+def test_a_case_sensitive_network_decides_for_all():
     matched = match_classes([["CAT", "cat"], ["cat", "CAT"]], ["cat"])
     assert matched.labels == ["CAT", "cat"] and matched.targets.tolist() == [1]
     assert matched.columns[1].tolist() == [1, 0]

@@ -1,4 +1,4 @@
-"""Records and the figures made of them, beside loops in plain Python."""
+"""Records and metrics, compared with loops in plain Python."""
 
 import math
 
@@ -129,7 +129,7 @@ def test_a_certain_mistake_has_a_finite_loss():
 SETTINGS = {"model": ["a"], "set of crops": (1, 10)}
 
 
-def test_a_partial_evaluation_goes_on_after_the_last_whole_record(example, tmp_path):
+def test_an_unfinished_evaluation_resumes_after_the_last_whole_record(example, tmp_path):
     labels, scores = example
     records = make_records(labels, scores)
     dtype = record_type(3, 2, 2)
@@ -145,7 +145,7 @@ def test_a_partial_evaluation_goes_on_after_the_last_whole_record(example, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_partial_evaluation_of_something_else_is_refused(tmp_path):
+def test_resuming_with_other_settings_is_refused(tmp_path):
     dtype = record_type(1, 1, 1)
     RecordFile(tmp_path, SETTINGS, dtype, resume=False)
     with pytest.raises(UserError, match="started with another set of crops"):

@@ -93,7 +93,7 @@ def test_a_request_is_what_the_server_documents(server, version, path):
 
 
 @pytest.mark.parametrize("trouble", [(503, {"error": "queue full"}), (429, {}), None])
-def test_what_may_pass_is_tried_again(server, trouble):
+def test_temporary_errors_are_retried(server, trouble):
     server.script = [trouble, trouble, (200, ANSWER)]
     assert serving_client.connect(model_of(server))(b"image")[0].name == "tabby"
     assert len(server.requests) == 3
@@ -152,7 +152,7 @@ def test_a_server_that_does_not_answer(server):
     assert len(server.requests) <= 1
 
 
-def test_nobody_listens():
+def test_a_refused_connection():
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as gone:
         address = f"http://127.0.0.1:{gone.server_address[1]}"
     with pytest.raises(UserError, match=r"does not answer \(Connection refused\)"):
@@ -175,7 +175,7 @@ def test_nobody_listens():
         (500, "Internal", UserError, "refuses: Internal."),
     ],
 )
-def test_the_servers_own_words(server, status, message, kind, said):
+def test_messages_of_the_server(server, status, message, kind, said):
     server.script = [(status, {"error": message})]
     with pytest.raises(UserError) as caught:
         serving_client.connect(model_of(server))(b"image")
@@ -324,7 +324,7 @@ def test_grpc_makes_five_attempts_with_growing_pauses(monkeypatch):
 
 
 @GRPC
-def test_grpc_gives_up_in_time_and_where_nobody_is():
+def test_grpc_times_out_and_reports_a_refused_connection():
     go_on = threading.Event()
     with serving_peers.grpc_server(lambda *_: go_on.wait() and grpc_answer()) as address:
         with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
@@ -419,7 +419,7 @@ def test_predict_stops_where_the_next_image_would_fail_too(server, run_script, i
     assert len(server.requests) == 4
 
 
-def test_predict_goes_on_after_what_no_one_can_read(server, run_script, image_folder, tmp_path):
+def test_predict_skips_images_that_cannot_be_read(server, run_script, image_folder, tmp_path):
     photo = (image_folder / "val" / "star" / "0.jpg").read_bytes()
     for name in ("a.jpg", "e.jpg", "f.jpg"):
         (tmp_path / name).write_bytes(photo)
