@@ -77,15 +77,16 @@ def connect(model: ServedModel) -> Callable[[bytes], list[Prediction]]:
             f"{model.address} is not the address of a server; give http://host:8501 or "
             "grpc://host:8500."
         )
-    send, read = transports[scheme](model)
+    ask = transports[scheme](model)
 
     def classify(image: bytes) -> list[Prediction]:
-        answer = send(image)
         try:
-            classes, scores = read(answer)
+            classes, scores = ask(image)
             labels = map(split_label, map(_printable, classes))
             scored = zip(labels, scores, strict=True)
             return [Prediction(None, wnid, name, float(score)) for (wnid, name), score in scored]
+        except UserError:  # a ValueError
+            raise
         except BAD_ANSWER as error:
             raise _not_serving(model.address) from error
 
@@ -100,7 +101,7 @@ def _is_host(text: str) -> bool:
         return False
 
 
-def _rest(model: ServedModel):
+def _rest(model: ServedModel) -> Callable[[bytes], tuple[list[str], list[float]]]:
     version = ""
     if model.version:
         kind = "versions" if VERSION_NUMBER.fullmatch(model.version) else "labels"
@@ -108,7 +109,7 @@ def _rest(model: ServedModel):
     name = quote(model.name, safe="")
     url = f"{model.address.rstrip('/')}/v1/models/{name}{version}:predict"
 
-    def send(image: bytes) -> bytes:
+    def ask(image: bytes):
         encoded = base64.b64encode(image).decode("ascii")
         body = {"signature_name": SIGNATURE, "instances": [{"b64": encoded}]}
         try:
@@ -117,9 +118,10 @@ def _rest(model: ServedModel):
             raise _connection_error(error, model.address, model.timeout) from error
         if response.status_code >= 300:
             raise _status_error(response, answer, model.address)
-        return answer
+        prediction = json.loads(answer)["predictions"][0]
+        return prediction["classes"], prediction["scores"]
 
-    return send, _read_json
+    return ask
 
 
 def _post(url: str, body: dict, deadline: float) -> tuple[requests.Response, bytes]:
@@ -168,12 +170,7 @@ class _TimeLeft(urllib3.Timeout):
         return urllib3.Timeout(total=max(self.deadline - time.monotonic(), 0.001))
 
 
-def _read_json(answer: bytes) -> tuple[list[str], list[float]]:
-    prediction = json.loads(answer)["predictions"][0]
-    return prediction["classes"], prediction["scores"]
-
-
-def _grpc(model: ServedModel):
+def _grpc(model: ServedModel) -> Callable[[bytes], tuple[list[str], list[float]]]:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are raised anyway
     try:
         import grpc
@@ -188,7 +185,7 @@ def _grpc(model: ServedModel):
     channel = grpc.insecure_channel(model.address.partition("://")[2].rstrip("/"), _options())
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def send(image: bytes):
+    def ask(image: bytes):
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = model.name, SIGNATURE
         if VERSION_NUMBER.fullmatch(model.version or ""):
@@ -197,16 +194,14 @@ def _grpc(model: ServedModel):
             request.model_spec.version_label = model.version
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image]))
         try:
-            return stub.Predict(request, timeout=model.timeout).outputs
+            outputs = stub.Predict(request, timeout=model.timeout).outputs
         except grpc.RpcError as error:
             code, message = error.code().name, error.details() or ""
             raise _rpc_error(code, message, model.address, model.timeout) from error
-
-    def read(outputs) -> tuple[list[str], list[float]]:
         classes = [name.decode("utf-8") for name in tf.make_ndarray(outputs["classes"])[0]]
         return classes, tf.make_ndarray(outputs["scores"])[0].tolist()
 
-    return send, read
+    return ask
 
 
 def _options() -> list[tuple[str, int | str]]:
