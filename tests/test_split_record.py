@@ -98,7 +98,7 @@ def test_what_was_held_out_is_what_is_measured_on(flat, tmp_path):
     Path(held_out[0]).unlink()
     found, notes = measured([run])
     assert found == held_out[1:]
-    assert "1 of the images that" in notes[0] and "new or were learned from" in notes[0]
+    assert "1 of the images that" in notes[0] and "that are new or were trained on" in notes[0]
 
 
 def test_images_that_were_learned_from_are_counted(image_folder, tmp_path):
@@ -138,7 +138,7 @@ def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
     run, _ = run_on(flat, tmp_path / "run")
     (run.workdir / split_record.SPLIT_FILE).unlink()
     _, notes = measured([run])
-    assert "some of these may have been trained on" in notes[0]
+    assert "it may have been trained on some of these" in notes[0]
     found, notes = measured([run], str(flat.parent / "other_set"), make=("other_set", 3))
     assert len(found) == 6 and not notes  # nobody can tell
 

@@ -110,7 +110,7 @@ def _locate(run: Run) -> str:
     moved = run.workdir / split_record.read_contents(run.workdir).get("beside", "nowhere")
     if not moved.is_dir():
         raise UserError(
-            f"the data set {dataset} of {run.workdir} does not exist any more; give --dataset "
+            f"the data set {dataset} of {run.workdir} no longer exists; give --dataset "
             "with its folder."
         )
     return str(moved)
