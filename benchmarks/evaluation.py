@@ -1,14 +1,12 @@
-"""What 1, 10 and 144 crops cost, from files to records, beside as many forward passes alone.
+"""What 1, 10 and 144 crops cost, beside the forward passes alone.
 
-python -m benchmarks.evaluation
-python -m benchmarks.evaluation --image-size 72 --images 2880
+    python -m benchmarks.evaluation
+    python -m benchmarks.evaluation --image-size 72 --images 2880
 
-The forward passes alone are of the same network at the same batch size, on a batch that lies in
-memory; as many are timed before and after each evaluation, and averaged. The time until the first
-records are there, most of it for TensorFlow to trace the network, stands in a column of its own.
-The last column compares processor time in place of time: it holds on a busy machine too. The
-weights are random, the images are drawn at the size of
-ImageNet's, 500 x 375.
+An evaluation, from JPEG files of ImageNet's size (500 x 375) to records, is compared with as many
+forward passes of the same network (random weights, the same batch size) on a batch in memory, timed
+before and after it. The time until the first records, mostly TensorFlow tracing the network, is in
+a column of its own. The last column is the ratio of processor times, which holds on a busy machine.
 """
 
 import tempfile
@@ -18,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from keras_googlenet import cli
+from keras_googlenet.commands.evaluate import CROPS
 
-CROPS = (1, 10, 144)
 LEAST = 12  # images a row
-LIMIT = 1.15  # of the forward passes: more would mean that the crops hold the network up
+LIMIT = 1.15  # times the forward passes, for 144 crops: more means that cutting crops is too slow
 
 
 def main():
-    """Prints a Markdown table with a row a protocol."""
+    """Prints a Markdown table with a row a crop set."""
     parser = cli.parser(__doc__)
     parser.add_argument("--images", type=cli.positive, default=1440, help="crops a row")
     parser.add_argument("--image-size", type=cli.positive, default=224, help="side of a crop")
@@ -33,13 +31,16 @@ def main():
     parser.add_argument("--variant", default="paper", help="variant of the network")
     flags = parser.parse_args()
     cli.start_tensorflow()
-    from keras_googlenet.evaluation import ensemble, measure
-    from keras_googlenet.evaluation.ensemble import Plan
+    from keras_googlenet.evaluation.class_matching import match_classes
+    from keras_googlenet.evaluation.ensemble import Ensemble, Member
+    from keras_googlenet.evaluation.measure import measure_split
     from keras_googlenet.googlenet import GoogLeNet
+    from keras_googlenet.labels import imagenet_labels
 
     size = flags.image_size
     model = GoogLeNet(input_shape=(size, size, 3), variant=flags.variant, aux_heads=False)
-    member = ensemble.Member(model, flags.variant, np.arange(1000))
+    classes = match_classes([imagenet_labels()], imagenet_labels())
+    member = Member(model, flags.variant, np.arange(1000))
     batch = np.random.default_rng(0).uniform(0, 255, (flags.batch_size, size, size, 3))
     forward = forward_pass(member, batch.astype("float32"))
     print(
@@ -50,10 +51,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for crops in CROPS:
             split = drawn_split(Path(folder) / str(crops), max(LEAST, flags.images // crops))
-            plan = Plan([member], (size,), thousand_classes(), (crops,))
+            ensemble = Ensemble([member], (size,), classes, (crops,))
             before = forward(flags.images)
-            clock = Clock(plan.record_type)
-            measure.measure_split(plan, split, flags.batch_size, partial=clock)
+            clock = Clock(ensemble.record_type)
+            measure_split(ensemble, split, flags.batch_size, record_file=clock)
             passes, passes_cpu = crops * (before + forward(flags.images)) / 2
             seconds, cpu = clock.an_image()
             one_crop = one_crop or seconds
@@ -67,28 +68,28 @@ def main():
 
 
 class Clock:
-    """Stands in for the finished part of an evaluation and notes when records come."""
+    """Takes the part of a `RecordFile`, and notes when records arrive."""
 
-    def __init__(self, kind):
-        self.records = np.empty(0, kind)
+    def __init__(self, dtype):
+        self.records = np.empty(0, dtype)
         self.counts, self.times = [0], [now()]
 
     def read(self):
-        """Returns no records: the evaluation begins at the beginning."""
+        """Returns no records: there is nothing to resume."""
         return self.records
 
     def append(self, records):
-        """Notes the time, and throws the records away."""
+        """Notes the time, and drops the records."""
         self.counts.append(self.counts[-1] + len(records))
         self.times.append(now())
 
     @property
     def start(self) -> float:
-        """Seconds until the first records came."""
+        """Seconds until the first records arrived."""
         return self.times[1][0] - self.times[0][0]
 
     def an_image(self) -> np.ndarray:
-        """Returns seconds and seconds of processor time an image since then."""
+        """Returns seconds and processor seconds an image after that."""
         return (self.times[-1] - self.times[1]) / (self.counts[-1] - self.counts[1])
 
 
@@ -98,7 +99,7 @@ def now() -> np.ndarray:
 
 
 def forward_pass(member, batch):
-    """Returns a function that times forward passes of so many pictures: both times a picture."""
+    """Returns a function from a number of images to `now()` seconds an image of forward passes."""
     import tensorflow as tf
 
     from keras_googlenet.normal_form import preprocessing_for
@@ -112,12 +113,12 @@ def forward_pass(member, batch):
     images = tf.constant(batch)
     network(images)
 
-    def seconds(pictures: int) -> np.ndarray:
-        steps = -(-pictures // len(batch))
-        began = now()
+    def seconds(count: int) -> np.ndarray:
+        steps = -(-count // len(batch))
+        start = now()
         for _ in range(steps):
             network(images).numpy()
-        return (now() - began) / (steps * len(batch))
+        return (now() - start) / (steps * len(batch))
 
     return seconds
 
@@ -133,14 +134,6 @@ def drawn_split(folder: Path, count: int):
         files.append(str(folder / f"{number}.jpg"))
         image.resize((500, 375)).save(files[-1], quality=92)
     return datasets.folder_split({"star": files}, ["star"])
-
-
-def thousand_classes():
-    """Returns the classes of a network with 1000 outputs, on a set of which all are stars."""
-    from keras_googlenet.evaluation.class_matching import match_classes
-    from keras_googlenet.labels import imagenet_labels
-
-    return match_classes([imagenet_labels()], imagenet_labels())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; }
 th, td { padding: .15rem .8rem .15rem 0; text-align: left; font-variant-numeric: tabular-nums; }
 th { border-bottom: 1px solid #999; }
-td.number { text-align: right; }
 td.bar { width: 18rem; }
 td.bar div { height: .8rem; background: #0072b2; }
 .scroll { max-height: 32rem; overflow: auto; }
@@ -27,7 +26,7 @@ p { max-width: 46rem; }
 
 
 def page(title: str, body: str) -> str:
-    """Returns a whole page.
+    """Returns a complete page.
 
     Args:
         title: Plain text: the heading and the name of the browser's tab.

@@ -1,4 +1,4 @@
-"""Small pictures in files of every kind, and what Pillow makes of them."""
+"""Small images in files of every format, and how Pillow decodes them."""
 
 import io
 import struct

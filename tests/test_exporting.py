@@ -132,7 +132,7 @@ def test_classify_agrees_with_predict_and_evaluate(networks, saved, mixed_files)
     (batch,) = image_files.image_batches(mixed_files, 65, [])
     predicted = expected(networks["paper"], "paper", batch.images)
     split = folder_split({"x": mixed_files}, ["x"])
-    ((views, _),) = multicrop.crop_batches(split, (65,), multicrop.protocol(1), 16)
+    ((views, _),) = multicrop.crop_batches(split, (65,), multicrop.crop_set(1), 16)
     evaluated = expected(networks["paper"], "paper", views[0].numpy())
     encoded = [tf.io.read_file(file).numpy() for file in mixed_files]
     answer = saved[0]["classify"](image_bytes=tf.constant(encoded))

@@ -525,3 +525,13 @@ def test_list_images(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no image"):
         folders.list_images([str(tmp_path / "empty")])
+    errors = []
+    paths = [str(tmp_path / name) for name in ("empty", "a.jpg", "d.png")]
+    assert folders.list_images(paths, errors=errors) == [a]
+    assert [str(error).partition(";")[0] for error in errors] == [
+        f"{tmp_path / 'empty'} holds no image",
+        f"there is no image {tmp_path / 'd.png'}.",
+    ]
+    with pytest.raises(UserError, match="(?s)holds no image.*there is no image"):
+        folders.list_images([paths[0], paths[2]], errors=errors)
+    assert len(errors) == 2

@@ -1,4 +1,4 @@
-"""Records and the figures made of them, beside loops in plain Python."""
+"""Records and metrics, compared with loops in plain Python."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import metrics
-from keras_googlenet.evaluation.measure import Partial
-from keras_googlenet.evaluation.metrics import make_records, of_ensembles, record_type
+from keras_googlenet.evaluation.measure import RecordFile
+from keras_googlenet.evaluation.metrics import cumulative_means, make_records, record_type
 from keras_googlenet.evaluation.report import most_confident_mistakes
 
 LABELS = [f"class {number}" for number in range(8)]
@@ -17,7 +17,7 @@ HEADS = ["main", "aux1"]
 
 @pytest.fixture(scope="module")
 def example():
-    """Probabilities of 3 networks, 2 protocols, 2 heads, 50 examples, 8 classes; and labels."""
+    """Probabilities of 3 networks, 2 crop sets, 2 heads, 50 examples, 8 classes; and labels."""
     generator = np.random.default_rng(0)
     scores = generator.dirichlet([0.4] * 8, size=(3, 2, 2, 50))
     return generator.integers(0, 8, 50), scores
@@ -27,9 +27,9 @@ def rank(row, label):
     return sorted(range(len(row)), key=lambda c: -row[c]).index(label)
 
 
-def test_the_reported_cell_is_all_networks_and_the_last_protocol(example):
+def test_the_reported_cell_is_all_networks_and_the_last_crop_set(example):
     labels, scores = example
-    records = make_records(labels, of_ensembles(scores))
+    records = make_records(labels, cumulative_means(scores))
     found = metrics.head_metrics(records, HEADS)
     assert found["examples"] == 50
     for number, head in enumerate(HEADS):
@@ -50,9 +50,9 @@ def test_the_most_confident_mistakes_come_first(example):
     assert most_confident_mistakes(records, 7) == by_hand
 
 
-def test_the_table_has_every_ensemble_and_protocol(example):
+def test_the_table_has_every_ensemble_and_crop_set(example):
     labels, scores = example
-    rows = metrics.table(make_records(labels, of_ensembles(scores)), [1, 10])
+    rows = metrics.table(make_records(labels, cumulative_means(scores)), [1, 10])
     assert [(row["models"], row["crops"], row["cost"]) for row in rows] == [
         (1, 1, 1),
         (1, 10, 10),
@@ -61,8 +61,8 @@ def test_the_table_has_every_ensemble_and_protocol(example):
         (3, 1, 3),
         (3, 10, 30),
     ]
-    for row, (models, protocol) in zip(rows, np.ndindex(3, 2), strict=True):
-        mean = sum(scores[k, protocol, 0] for k in range(models + 1)) / (models + 1)
+    for row, (models, crop_set) in zip(rows, np.ndindex(3, 2), strict=True):
+        mean = sum(scores[k, crop_set, 0] for k in range(models + 1)) / (models + 1)
         ranks = [rank(values, label) for values, label in zip(mean, labels, strict=True)]
         assert row["top1_error"] == pytest.approx(1 - ranks.count(0) / 50)
         assert row["top5_error"] == pytest.approx(1 - sum(r < 5 for r in ranks) / 50)
@@ -76,7 +76,7 @@ def test_calibration_error_by_hand():
         scores[row] = (1 - confidence) / 9
         scores[row, 4] = confidence
     labels = np.array([4, 0, 1, 2, 3, 4])
-    results = metrics.reported(make_records(labels, scores[None, None, None]))
+    results = metrics.final_results(make_records(labels, scores[None, None, None]))
     expected = (2 * abs(0.5 - 0.85) + 3 * 0.3 + 1 * 0) / 6
     assert metrics.calibration_error(results) == pytest.approx(expected)
     rows = metrics.calibration(results)
@@ -116,7 +116,7 @@ def test_the_five_best_are_kept(example):
 def test_of_equal_scores_the_first_class_comes_first():
     even = np.full((1, 1, 1, 8, 8), 1 / 8)
     records = make_records(np.arange(8), even)
-    assert metrics.reported(records)["rank"].tolist() == list(range(8))
+    assert metrics.final_results(records)["rank"].tolist() == list(range(8))
     assert metrics.head_metrics(records, ["main"])["main_accuracy"] == 1 / 8
 
 
@@ -126,27 +126,27 @@ def test_a_certain_mistake_has_a_finite_loss():
     assert loss == pytest.approx(-math.log(2.0**-126))  # the smallest normal float32
 
 
-SETTINGS = {"model": ["a"], "protocol": (1, 10)}
+SETTINGS = {"model": ["a"], "set of crops": (1, 10)}
 
 
-def test_a_partial_evaluation_goes_on_after_the_last_whole_record(example, tmp_path):
+def test_an_unfinished_evaluation_resumes_after_the_last_whole_record(example, tmp_path):
     labels, scores = example
     records = make_records(labels, scores)
-    kind = record_type(3, 2, 2)
-    Partial(tmp_path, SETTINGS, kind, resume=False).append(records[:20])
+    dtype = record_type(3, 2, 2)
+    RecordFile(tmp_path, SETTINGS, dtype, resume=False).append(records[:20])
     with open(tmp_path / "evaluation.partial" / "records", "ab") as file:
         file.write(records[20:21].tobytes()[:-3])  # a crash in the middle of a row
-    partial = Partial(tmp_path, SETTINGS, kind, resume=True)
-    assert partial.read().tobytes() == records[:20].tobytes()
-    partial.append(records[20:])
-    assert partial.read().tobytes() == records.tobytes()
-    assert len(Partial(tmp_path, SETTINGS, kind, resume=False).read()) == 0
-    partial.remove()
+    record_file = RecordFile(tmp_path, SETTINGS, dtype, resume=True)
+    assert record_file.read().tobytes() == records[:20].tobytes()
+    record_file.append(records[20:])
+    assert record_file.read().tobytes() == records.tobytes()
+    assert len(RecordFile(tmp_path, SETTINGS, dtype, resume=False).read()) == 0
+    record_file.remove()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_partial_evaluation_of_something_else_is_refused(tmp_path):
-    kind = record_type(1, 1, 1)
-    Partial(tmp_path, SETTINGS, kind, resume=False)
-    with pytest.raises(UserError, match="begun with another protocol"):
-        Partial(tmp_path, SETTINGS | {"protocol": (1,)}, kind, resume=True)
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    dtype = record_type(1, 1, 1)
+    RecordFile(tmp_path, SETTINGS, dtype, resume=False)
+    with pytest.raises(UserError, match="started with another set of crops"):
+        RecordFile(tmp_path, SETTINGS | {"set of crops": (1,)}, dtype, resume=True)

@@ -20,10 +20,10 @@ def coordinates(height, width):
 
 
 def all_crops(image, count, size=224):
-    protocol = multicrop.protocol(count)
+    crop_set = multicrop.crop_set(count)
     at = [
-        multicrop.crops_at(image, size, multicrop.scaled_side(side, size), protocol)
-        for side in protocol.sides
+        multicrop.cut_crops(image, size, multicrop.scaled_side(side, size), crop_set)
+        for side in crop_set.sides
     ]
     return np.concatenate(at)
 
@@ -92,21 +92,20 @@ def test_ten_crops_are_corners_and_center_of_the_middle_square():
 
 @pytest.mark.parametrize("shape", [(301, 400), (400, 301), (333, 333)])
 @pytest.mark.parametrize("size", [65, 72, 96, 224])
-def test_one_crop_is_the_evaluation_view(shape, size):
+def test_one_crop_is_the_evaluation_crop(shape, size):
     image = tf.constant(np.random.default_rng(size).integers(0, 256, (*shape, 3), "uint8"))
-    view = preprocessing.evaluation_crop(image, size)
-    np.testing.assert_array_equal(all_crops(image, 1, size)[0], view)
-    views = multicrop.protocol(144).views()
-    place = views.index(multicrop.protocol(1).views()[0])
-    np.testing.assert_array_equal(all_crops(image, 144, size)[place], view)
+    crop = preprocessing.evaluation_crop(image, size)
+    np.testing.assert_array_equal(all_crops(image, 1, size)[0], crop)
+    crops = multicrop.crop_set(144).crops()
+    index = crops.index(multicrop.crop_set(1).crops()[0])
+    np.testing.assert_array_equal(all_crops(image, 144, size)[index], crop)
 
 
 def test_fewer_crops_are_among_more():
     ten, all_144 = (all_crops(coordinates(300, 400), count) for count in (10, 144))
-    places = [
-        multicrop.protocol(144).views().index(view) for view in multicrop.protocol(10).views()
-    ]
-    np.testing.assert_array_equal(all_144[places], ten)
+    of_144 = multicrop.crop_set(144).crops()
+    indices = [of_144.index(crop) for crop in multicrop.crop_set(10).crops()]
+    np.testing.assert_array_equal(all_144[indices], ten)
 
 
 def test_other_sizes_keep_the_ratios():
@@ -123,14 +122,14 @@ def test_batches_go_through_images_without_gaps(tmp_path):
         Image.new("RGB", (40 + number, 50), (number, 100, 100)).save(shade)
         labels.setdefault("shades", []).append(str(shade))
     split = datasets.folder_split(labels, ["shades"])
-    protocol = multicrop.protocol(10)
-    batches = list(multicrop.crop_batches(split, (32, 48), protocol, batch_size=7))
+    crop_set = multicrop.crop_set(10)
+    batches = list(multicrop.crop_batches(split, (32, 48), crop_set, batch_size=7))
     assert [len(numbers) for _, numbers in batches] == [7] * 7 + [1]
-    for view, size in enumerate((32, 48)):
-        rows = np.concatenate([pictures[view] for pictures, _ in batches])
+    for index, size in enumerate((32, 48)):
+        rows = np.concatenate([images[index] for images, _ in batches])
         assert rows.shape == (50, size, size, 3)
         np.testing.assert_allclose(rows[:, 0, 0, 0], np.repeat(range(5), 10), atol=1e-4)
-    later = multicrop.crop_batches(split, (32,), protocol, batch_size=7, first=3)
+    later = multicrop.crop_batches(split, (32,), crop_set, batch_size=7, first=3)
     np.testing.assert_allclose(next(iter(later))[0][0][0, 0, 0, 0], 3, atol=1e-4)
 
 
@@ -144,13 +143,13 @@ def test_the_first_batch_does_not_wait_for_the_whole_set():
         return image, number
 
     split = datasets.Split(1000, tf.as_string, note)
-    next(iter(multicrop.crop_batches(split, (32,), multicrop.protocol(144), batch_size=10)))
+    next(iter(multicrop.crop_batches(split, (32,), multicrop.crop_set(144), batch_size=10)))
     assert len(read) < 200
 
 
 def test_one_crop_batches_are_those_of_training(image_folder):
     split = datasets.open_dataset(str(image_folder)).validation
-    ours = multicrop.crop_batches(split, (65,), multicrop.protocol(1), batch_size=4)
+    ours = multicrop.crop_batches(split, (65,), multicrop.crop_set(1), batch_size=4)
     theirs = pipeline.evaluation_batches(split, 65, 4)
     for ((images,), labels), (expected, expected_labels) in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(images, expected)

@@ -1,11 +1,13 @@
-"""evaluate.py as a user types it: table, report, labels, and going on after an interruption."""
+"""evaluate.py as a user types it: table, report, labels, and resuming after an interruption."""
 
 import base64
 import csv
 import io
 import json
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from PIL import Image
 
 from keras_googlenet.data import datasets
 from keras_googlenet.data.label_files import open_labeled
-from keras_googlenet.evaluation import measure
+from keras_googlenet.evaluation import measure, metrics, report
 from keras_googlenet.evaluation.class_matching import match_classes
-from keras_googlenet.evaluation.ensemble import Plan
+from keras_googlenet.evaluation.ensemble import Ensemble
 from keras_googlenet.evaluation.report import thumbnails
 
 FILES = {"evaluation.html", "evaluation.json", "predictions.csv"}
@@ -111,8 +113,41 @@ def test_the_page_needs_no_other_file(reported):
     mistakes = round(9 * (1 - read_json(reported[0] / "evaluation.json")["main_accuracy"]))
     assert len(page.images) == 2 + mistakes  # two charts
     for address in page.images:
-        picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
-        assert min(picture.size) >= 160 and np.asarray(picture).std() > 5
+        image = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+        assert min(image.size) >= 160 and np.asarray(image).std() > 5
+
+
+NAMES = ["$a$ $b$", "x^2_1 $5", r"\frac\\$", "\u732b\u72ac", "\u0643\u0644\u0628", "\U00010600"]
+
+
+def test_charts_show_class_names_as_they_are(monkeypatch):
+    """The texts of an SVG of the figure, where a formula would have lost its `$`."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    charts, save = [], Figure.savefig
+
+    def save_both(figure, file, **kwargs):
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            save(figure, text := io.StringIO(), format="svg")
+        charts.append(ElementTree.fromstring(text.getvalue()))
+        save(figure, file, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", save_both)
+    records = metrics.make_records(np.arange(6), np.eye(6)[None, None, None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = report._confusion_matrix(records, NAMES)
+    texts = [
+        "".join(text.itertext()) for text in charts[0].iter("{http://www.w3.org/2000/svg}text")
+    ]
+    for index, name in enumerate(NAMES):
+        number = f"class {index}"  # of a name that no installed font has
+        assert texts.count(name) == 2 or (
+            texts.count(number) == 2 and f"{number} is {name}" in page
+        )
+    assert all(texts.count(name) == 2 for name in NAMES[:3])
+    assert texts.count("class 5") == 2, "no font here has Linear A"
 
 
 def test_names_cannot_break_the_page(image_folder, finished_run, run_script, tmp_path):
@@ -129,7 +164,7 @@ def test_names_cannot_break_the_page(image_folder, finished_run, run_script, tmp
 
 
 @pytest.mark.slow
-def test_an_interrupted_evaluation_goes_on(finished_run, run_script, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_resumes(finished_run, run_script, tmp_path, monkeypatch):
     workdir, before = finished_run[0], sorted(path.name for path in finished_run[0].iterdir())
     flags = (workdir, "--crops", 10, "--batch-size", 20)  # two images a batch
     whole = run_script("evaluate.py", *flags, "--json")
@@ -147,7 +182,7 @@ def test_an_interrupted_evaluation_goes_on(finished_run, run_script, tmp_path, m
     assert run_script("evaluate.py", *flags).status == 130
     assert [path.name for path in report.iterdir()] == ["evaluation.partial"]
     other = run_script("evaluate.py", *flags[:1], *flags[3:], "--resume")
-    assert other.status == 2 and "begun with another protocol" in other.err
+    assert other.status == 2 and "started with another set of crops" in other.err
 
     later = []
     monkeypatch.setattr(
@@ -174,7 +209,7 @@ def test_thumbnails_are_of_the_examples_asked_for(image_folder):
         assert np.abs(np.asarray(small, int) - np.asarray(original, int)).mean() < 8
 
 
-def test_going_on_needs_the_same_classes(tmp_path):
+def test_resuming_needs_the_same_classes(tmp_path):
     """The same files and names of classes, but another file belongs to the second class."""
     for name in "abc":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
@@ -184,14 +219,14 @@ def test_going_on_needs_the_same_classes(tmp_path):
         (tmp_path / "labels.txt").write_text("\n".join(lines))
         opened = open_labeled(str(tmp_path), str(tmp_path / "labels.txt"))
         matched = match_classes([["cat", "dog"]], opened.labels)
-        plan = Plan([], (65,), matched)
-        settings.append(plan.settings(opened.validation, "pictures"))
+        ensemble = Ensemble([], (65,), matched)
+        settings.append(ensemble.settings(opened.validation, "images"))
     assert settings[0].pop("data set") != settings[1].pop("data set")
     assert settings[0] == settings[1]
 
 
 def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):
-    flat, lines = tmp_path / "flat", ["picture,kind"]
+    flat, lines = tmp_path / "flat", ["image,kind"]
     flat.mkdir()
     for name in CLASSES:
         for number in range(3):
@@ -200,7 +235,7 @@ def test_labels_from_a_file(image_folder, finished_run, run_script, tmp_path):
             )
             lines.append(f"{name[0]}{number}.jpg,{name}")
     (tmp_path / "kinds.csv").write_text("\n".join(lines))
-    flags = ("--labels", tmp_path / "kinds.csv", "--label-columns", "picture", "kind", "--json")
+    flags = ("--labels", tmp_path / "kinds.csv", "--label-columns", "image", "kind", "--json")
     outcome = run_script("evaluate.py", finished_run[0], "--dataset", flat, *flags)
     assert outcome.status == 0, outcome.err
     folders = run_script("evaluate.py", finished_run[0], "--dataset", image_folder, "--json")

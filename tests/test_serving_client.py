@@ -93,16 +93,16 @@ def test_a_request_is_what_the_server_documents(server, version, path):
 
 
 @pytest.mark.parametrize("trouble", [(503, {"error": "queue full"}), (429, {}), None])
-def test_what_may_pass_is_tried_again(server, trouble):
+def test_temporary_errors_are_retried(server, trouble):
     server.script = [trouble, trouble, (200, ANSWER)]
-    assert serving_client.connect(model_of(server))(b"picture")[0].name == "tabby"
+    assert serving_client.connect(model_of(server))(b"image")[0].name == "tabby"
     assert len(server.requests) == 3
 
 
 def test_pauses_double(server, pauses):
     server.script = [(503, {"error": "the queue is full"})]
     with pytest.raises(UserError, match=r"does not answer \(the queue is full\); check"):
-        serving_client.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"image")
     assert pauses == pytest.approx([0.02, 0.04, 0.08])  # urllib3 leaves the first one out
     assert len(server.requests) == 5
 
@@ -110,10 +110,10 @@ def test_pauses_double(server, pauses):
 def test_the_server_may_ask_for_a_pause(server, pauses):
     busy = (429, {"error": "busy"})
     server.script = [(*busy, {"Retry-After": "7"}), (200, ANSWER)]
-    assert serving_client.connect(model_of(server, timeout=60))(b"picture")[0].name == "tabby"
+    assert serving_client.connect(model_of(server, timeout=60))(b"image")[0].name == "tabby"
     server.script = [(*busy, {"Retry-After": "70"})]
     with pytest.raises(UserError, match=r"does not answer \(busy\)"):
-        serving_client.connect(model_of(server, timeout=60))(b"picture")
+        serving_client.connect(model_of(server, timeout=60))(b"image")
     assert pauses == [7] and len(server.requests) == 3
 
 
@@ -121,7 +121,7 @@ def test_retries_end_with_the_time(server, monkeypatch):
     monkeypatch.setattr(serving_client, "FIRST_PAUSE", 1000)
     server.script = [(503, {"error": "busy"})]
     with pytest.raises(UserError, match=r"does not answer \(busy\)"):
-        serving_client.connect(model_of(server, timeout=60))(b"picture")
+        serving_client.connect(model_of(server, timeout=60))(b"image")
     assert len(server.requests) == 2  # the second one comes without a pause
 
 
@@ -139,7 +139,7 @@ def test_attempts_share_the_time(server, monkeypatch):
     with serving_peers.http_server(answer) as server.address:
         begun = time.monotonic()
         with pytest.raises(UserError, match="gave no answer in 2 s"):
-            serving_client.connect(model_of(server, timeout=2))(b"picture")
+            serving_client.connect(model_of(server, timeout=2))(b"image")
         took = time.monotonic() - begun
         server.go_on.set()
     assert len(slept) == 2 and took < 3  # 1.2 s and 2 s if each had all of it
@@ -148,15 +148,15 @@ def test_attempts_share_the_time(server, monkeypatch):
 def test_a_server_that_does_not_answer(server):
     server.go_on.clear()
     with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
-        serving_client.connect(model_of(server, timeout=0.3))(b"picture")
+        serving_client.connect(model_of(server, timeout=0.3))(b"image")
     assert len(server.requests) <= 1
 
 
-def test_nobody_listens():
+def test_a_refused_connection():
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as gone:
         address = f"http://127.0.0.1:{gone.server_address[1]}"
     with pytest.raises(UserError, match=r"does not answer \(Connection refused\)"):
-        serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"picture")
+        serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"image")
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ def test_nobody_listens():
         (500, "Internal", UserError, "refuses: Internal."),
     ],
 )
-def test_the_servers_own_words(server, status, message, kind, said):
+def test_messages_of_the_server(server, status, message, kind, said):
     server.script = [(status, {"error": message})]
     with pytest.raises(UserError) as caught:
-        serving_client.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"image")
     assert type(caught.value) is kind
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert len(server.requests) == 1
@@ -205,14 +205,14 @@ def foreign(classes, scores):
 def test_another_kind_of_server(server, document):
     server.script = [(200, document)]
     with pytest.raises(UserError, match="not as TensorFlow Serving .*; check the address"):
-        serving_client.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"image")
 
 
 @pytest.mark.parametrize("document", [b"<html>", {"error": {"code": 403}}, {"error": None}, []])
 def test_an_error_without_a_message(server, document):
     server.script = [(403, document)]
     with pytest.raises(UserError, match="refuses: HTTP status 403 Forbidden"):
-        serving_client.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"image")
 
 
 def test_an_error_that_is_cut_short(server, monkeypatch):
@@ -225,7 +225,7 @@ def test_an_error_that_is_cut_short(server, monkeypatch):
     )
     server.script = [(400, {"error": "bad"})]
     with pytest.raises(UserError, match=r"not answer \(IncompleteRead.*\); check"):
-        serving_client.connect(model_of(server))(b"picture")
+        serving_client.connect(model_of(server))(b"image")
 
 
 def grpc_answer():
@@ -299,7 +299,7 @@ def test_what_grpc_answers(code, message, kind, said, attempts):
             assert len(classify(b"x" * 1_000_000)) == 2  # gRPC alone repeats up to 256 KiB
         else:
             with pytest.raises(UserError, match=said) as caught:
-                classify(b"picture")
+                classify(b"image")
             assert type(caught.value) is kind
     assert len(calls) == attempts
 
@@ -317,27 +317,27 @@ def test_grpc_makes_five_attempts_with_growing_pauses(monkeypatch):
 
     with serving_peers.grpc_server(predict) as address:
         with pytest.raises(UserError, match=r"does not answer \(the queue is full\); check"):
-            serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"picture")
+            serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"image")
     pauses = np.diff(calls)
     assert len(pauses) == 4
     assert (pauses > 0.75 * 0.05 * 2 ** np.arange(4)).all()  # gRPC varies them by a fifth
 
 
 @GRPC
-def test_grpc_gives_up_in_time_and_where_nobody_is():
+def test_grpc_times_out_and_reports_a_refused_connection():
     go_on = threading.Event()
     with serving_peers.grpc_server(lambda *_: go_on.wait() and grpc_answer()) as address:
         with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
             serving_client.connect(serving_client.ServedModel(address, "net", None, 0.3))(
-                b"picture"
+                b"image"
             )
         go_on.set()
     with pytest.raises(UserError, match=r"does not answer \(Connection refused\); check"):
-        serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"picture")
+        serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"image")
 
 
 @GRPC
-def test_grpc_does_not_send_a_picture_that_is_too_large_again():
+def test_grpc_does_not_send_an_image_that_is_too_large_again():
     small = [("grpc.max_receive_message_length", 100)]
     with serving_peers.grpc_server(lambda *_: grpc_answer(), small) as address:
         classify = serving_client.connect(serving_client.ServedModel(address, "net", None, 60))
@@ -370,7 +370,7 @@ def test_the_answer_is_the_keras_networks(
     file = io.BytesIO()
     Image.fromarray(photographs[0].astype("uint8")).save(file, "PNG")
     (tmp_path / "photo.png").write_bytes(file.getvalue())
-    (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "bad.png").write_text("no image")
     flags = ["--server", address, tmp_path / "bad.png", tmp_path / "photo.png"]
     outcome = run_script("predict.py", *flags, "--json")
     assert outcome.status == 2
@@ -378,8 +378,8 @@ def test_the_answer_is_the_keras_networks(
     assert f"{tmp_path / 'bad.png'}: " in outcome.err
     (row,) = json.loads(outcome.out)
     assert row["file"] == str(tmp_path / "photo.png")
-    view = preprocessing.evaluation_crop(preprocessing.decode(file.getvalue()), 65)
-    scores = serving_folder[1][0].predict_on_batch(preprocess_input(view[None].numpy(), "paper"))
+    crop = preprocessing.evaluation_crop(preprocessing.decode(file.getvalue()), 65)
+    scores = serving_folder[1][0].predict_on_batch(preprocess_input(crop[None].numpy(), "paper"))
     want = decode_predictions(scores, 5, SERVED_LABELS)[0]
     assert np.ptp([p.score for p in want]) > 100 * TOLERANCE
     for found, expected in zip(row["predictions"], want, strict=True):
@@ -394,8 +394,8 @@ def test_the_answer_is_the_keras_networks(
 @pytest.mark.parametrize(
     "address", ["localhost:8501", "ftp://host", "http://", "grpc:///", "http://[::1", "http://a:b"]
 )
-def test_an_address_of_no_kind(address):
-    with pytest.raises(UserError, match="no address of a server; give http://host:8501 or grpc"):
+def test_an_invalid_address(address):
+    with pytest.raises(UserError, match="not the address of a server; give http://host:8501"):
         serving_client.connect(serving_client.ServedModel(address, "googlenet", None, 5))
 
 
@@ -407,19 +407,19 @@ def test_grpc_without_its_packages(monkeypatch):
         )
 
 
-def test_predict_stops_where_the_next_picture_would_fail_too(server, run_script, image_folder):
-    answers = [(200, ANSWER), (400, {"error": "bad picture"}), (200, ANSWER)]
+def test_predict_stops_where_the_next_image_would_fail_too(server, run_script, image_folder):
+    answers = [(200, ANSWER), (400, {"error": "bad image"}), (200, ANSWER)]
     server.script = [*answers, (404, {"error": "Servable not found"})]
     outcome = run_script("predict.py", "--server", server.address, image_folder / "val", "--json")
     assert outcome.status == 2
     assert len(json.loads(outcome.out)) == 2  # the others were not asked for
     bad, gone = outcome.err.splitlines()
-    assert "1.jpg: " in bad and bad.endswith("refuses: bad picture.")
+    assert "1.jpg: " in bad and bad.endswith("refuses: bad image.")
     assert gone.endswith("Servable not found; check the model's name and version.")
     assert len(server.requests) == 4
 
 
-def test_predict_goes_on_after_what_no_one_can_read(server, run_script, image_folder, tmp_path):
+def test_predict_skips_images_that_cannot_be_read(server, run_script, image_folder, tmp_path):
     photo = (image_folder / "val" / "star" / "0.jpg").read_bytes()
     for name in ("a.jpg", "e.jpg", "f.jpg"):
         (tmp_path / name).write_bytes(photo)
@@ -438,16 +438,16 @@ def test_predict_goes_on_after_what_no_one_can_read(server, run_script, image_fo
 
 
 def test_rest_needs_no_tensorflow(server, image_folder):
-    picture = image_folder / "val" / "star" / "0.jpg"
+    image = image_folder / "val" / "star" / "0.jpg"
     code = (
         "import runpy, sys; "
-        f"sys.argv = ['predict.py', '--server', {server.address!r}, {str(picture)!r}]; "
+        f"sys.argv = ['predict.py', '--server', {server.address!r}, {str(image)!r}]; "
         "runpy.run_path('predict.py', run_name='__main__'); "
         "print({'tensorflow', 'keras', 'grpc'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     lines = done.stdout.splitlines()
-    assert lines == [str(picture), "  75.00%  tabby", "  25.00%  star", "set()"], done.stderr
+    assert lines == [str(image), "  75.00%  tabby", "  25.00%  star", "set()"], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What predict.py says where an address is not what it is taken for, or a proxy is in the way."""
+"""The errors of predict.py for a wrong address, another kind of server, or a failing proxy."""
 
 import json
 import shutil
@@ -196,7 +196,7 @@ def test_an_answer_without_an_end_is_not_read_to_the_end(ask):
 
 
 @pytest.mark.parametrize("scheme", ["https", *REST_AND_GRPC])
-def test_an_address_of_nobody(ask, scheme):
+def test_an_address_without_a_server(ask, scheme):
     for host in ("[::1]:1", f"me:secret@{NOBODY}", "nowhere.invalid:1"):
         line = ask(f"{scheme}://{host}")
         assert "does not answer (" in line and "secret" not in line and "proxy" not in line

@@ -78,7 +78,7 @@ def run_on(folder, workdir, **recipe):
     opened = datasets.open_dataset(str(folder), None, recipe["validation_split"], recipe["seed"])
     workdir.mkdir(parents=True, exist_ok=True)
     split_record.write(workdir, opened, split_record.record_of(opened))
-    return evaluation_set.Trained(recipe, workdir), opened
+    return evaluation_set.Run(recipe, workdir), opened
 
 
 def evaluated(runs, dataset=None, make=None):
@@ -101,7 +101,7 @@ def test_exactly_the_held_out_images_are_evaluated(flat, tmp_path):
     Path(held_out[0]).unlink()
     found, notes = evaluated([run])
     assert found == held_out[1:]
-    assert "1 of the images that" in notes[0] and "new or were learned from" in notes[0]
+    assert "1 of the images that" in notes[0] and "that are new or were trained on" in notes[0]
 
 
 def test_images_that_were_trained_on_are_counted(image_folder, tmp_path):
@@ -131,7 +131,7 @@ def test_runs_that_held_out_different_images_are_not_averaged(image_folder, tmp_
     def runs(folder, *seeds):
         return [run_on(folder, tmp_path / f"{folder.name}{s}", seed=s)[0] for s in seeds]
 
-    with pytest.raises(UserError, match="validated on different images"):
+    with pytest.raises(UserError, match="held out different images"):
         evaluated(runs(image_folder / "train", 1, 2))
     assert len(evaluated(runs(image_folder / "train", 1, 1))[0]) > 3
     assert len(evaluated(runs(image_folder, 1, 2))[0]) == 9  # each has the folder val/
@@ -141,7 +141,7 @@ def test_a_run_that_does_not_say_is_warned_of(flat, tmp_path):
     run, _ = run_on(flat, tmp_path / "run")
     (run.workdir / split_record.SPLIT_FILE).unlink()
     _, notes = evaluated([run])
-    assert "some of these may have been trained on" in notes[0]
+    assert "it may have been trained on some of these" in notes[0]
     found, notes = evaluated([run], str(flat.parent / "other_set"), make=("other_set", 3))
     assert len(found) == 6 and not notes  # nobody can tell
 
@@ -195,7 +195,7 @@ def prepared_run(share, workdir, folder):
     workdir.mkdir()
     split_record.write(workdir, opened, split_record.record_of(opened))
     recipe = {"dataset": "grays", "data_dir": None, "validation_split": share, "seed": 0}
-    return evaluation_set.Trained(recipe, workdir)
+    return evaluation_set.Run(recipe, workdir)
 
 
 def test_a_prepared_set_by_any_name_is_evaluated_on_what_was_held_out(tmp_path):
@@ -207,10 +207,11 @@ def test_a_prepared_set_by_any_name_is_evaluated_on_what_was_held_out(tmp_path):
         opened = evaluation_set.dataset_for([run], str(folder), None, notes.append)
         assert opened.validation.source == "grays/1.0.0 train[80%:]" and not notes
     whole = datasets.open_dataset(str(copy))
-    assert evaluation_set.warn_of_learned([run], whole, notes.append) == whole.validation.size
+    count = evaluation_set.warn_of_training_images([run], whole, notes.append)
+    assert count == whole.validation.size
     assert f"trained on {whole.validation.size} of these" in notes[0]
     other = prepared_run(0.4, tmp_path / "other", builder.data_dir)
-    with pytest.raises(UserError, match="validated on different images"):
+    with pytest.raises(UserError, match="held out different images"):
         evaluation_set.dataset_for(
             [run._replace(recipe=run.recipe | {"dataset": str(copy)}), other], None
         )

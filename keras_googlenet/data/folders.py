@@ -54,32 +54,50 @@ def resolve_dataset(name: str) -> str:
 
 
 def list_images(
-    paths: Iterable[str], note: Callable[[str], None] = lambda text: None, convertible: bool = False
+    paths: Iterable[str],
+    note: Callable[[str], None] = lambda text: None,
+    convertible: bool = False,
+    errors: list[UserError] | None = None,
 ) -> list[str]:
     """Replaces folders among paths by the images inside, in the order of their names.
 
-    `note` is called with a line about each folder in which something is skipped. `convertible` adds
-    formats that TensorFlow does not decode. Raises UserError if a path does not exist or a folder
-    holds no image.
+    Args:
+        paths: Files, which are kept as they are, and folders.
+        note: Called with a line about each folder of which something is left out.
+        convertible: Whether to include formats that TensorFlow does not decode.
+        errors: Where given, errors of some paths are added here if others hold images.
+
+    Raises:
+        UserError: If a path does not exist or a folder holds no image.
     """
-    files = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"there is no image {path}.")
-        if not path.is_dir():
-            files.append(str(path))
-            continue
-        skipped = Skipped(str(path))
-        images = scan(str(path), skipped, convertible).all_images()
-        if not images:
-            raise UserError(
-                f"{path} holds no image; give one with {', '.join(SUFFIXES)} files."
-                + (f" It holds {skipped}." if skipped.counts else "")
-            )
-        if skipped.counts:
-            note(f"{path}: {len(images)} images; skipped: {skipped}")
-        files += images
+    files, bad = [], []
+    for path in paths:
+        try:
+            files += _images_at(Path(path), note, convertible)
+        except UserError as error:
+            bad.append(error)
+    if bad and (errors is None or not files):
+        raise UserError("\n".join(map(str, bad)))
+    if bad:
+        errors += bad
     return files
+
+
+def _images_at(path: Path, note: Callable[[str], None], convertible: bool) -> list[str]:
+    if not path.exists():
+        raise UserError(f"there is no image {path}.")
+    if not path.is_dir():
+        return [str(path)]
+    skipped = Skipped(str(path))
+    images = scan(str(path), skipped, convertible).all_images()
+    if not images:
+        raise UserError(
+            f"{path} holds no image; give one with {', '.join(SUFFIXES)} files."
+            + (f" It holds {skipped}." if skipped.counts else "")
+        )
+    if skipped.counts:
+        note(f"{path}: {len(images)} images; skipped: {skipped}")
+    return images
 
 
 def find_splits(root: Path, validation_split: float, seed: int) -> FolderSplits:

@@ -1,13 +1,13 @@
-"""Which output of which network means which class of the data set.
+"""Which output of each network is which class of the data set.
 
-Classes are told apart by wnid where they have one and by their whole label otherwise, whatever its
-case, its underscores or how its accents are encoded, as long as these tell no two classes of a
-network apart. A class without a wnid is also the one whose name stands behind a wnid. Positions
-count only for a network whose labels are mere numbers.
+Classes are matched by wnid where they have one, otherwise by the whole label; case, underscores
+and the encoding of accents do not matter, unless two classes of a network differ in nothing else.
+A class without a wnid also matches the name behind a wnid. Positions count only for a network
+whose labels are `class_0`, `class_1`, ….
 """
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -18,17 +18,17 @@ from keras_googlenet.labels import one_line, split_label
 
 _NAMED_IN_ERRORS = 5
 
-Key = tuple[str, int]  # what a class is told by, and how often its list had that before
+Key = tuple[str, int]  # what identifies a class, and how often the list of labels had that before
 
 
 class Classes(NamedTuple):
-    """The classes that several networks and a data set speak of.
+    """The classes of several networks and a data set.
 
     Attributes:
-        labels: All classes of the networks: those of the first in its order, then what only
-            others know.
-        columns: For each network `(outputs,)`, the place in `labels` of each output.
-        targets: `(classes of the data set,)`, the place in `labels` of each label number.
+        labels: All classes of the networks: those of the first in its order, then those that only
+            others have.
+        columns: For each network `(outputs,)`, the index in `labels` of each output.
+        targets: `(classes of the data set,)`, the index in `labels` of each class.
     """
 
     labels: list[str]
@@ -44,13 +44,10 @@ def match_classes(networks: Sequence[Sequence[str]], dataset: Sequence[str]) -> 
 
     Args:
         networks: Labels of each network in the order of its outputs.
-        dataset: Labels of the data set in the order of its label numbers.
-
-    Returns:
-        How all of them fit together.
+        dataset: Labels of the data set in the order of its class indices.
 
     Raises:
-        UserError: If a network lacks a class of the data set, or has two of its label.
+        UserError: If a network lacks a class of the data set, or has two with its label.
 
     Example:
     >>> match_classes([["ant", "bee"], ["bee", "ant"]], ["ant", "bee"]).columns[1].tolist()
@@ -58,99 +55,94 @@ def match_classes(networks: Sequence[Sequence[str]], dataset: Sequence[str]) -> 
     >>> match_classes([["Red fox", "wolf", "lynx"]], ["lynx", "red_fox"]).targets.tolist()
     [2, 0]
     """
-    networks = [_named(labels, dataset) for labels in networks]
-    told_by = _what_tells_apart(networks, dataset)
-    keys = [_keys(labels, told_by) for labels in networks]
-    wanted = _keys(dataset, told_by)
+    networks = [_with_names(labels, dataset) for labels in networks]
+    identity = _identify(networks, dataset)
+    keys = [_keys(labels, identity) for labels in networks]
+    dataset_keys = _keys(dataset, identity)
     targets = [
-        _targets(wanted, of_network, labels, dataset)
-        for of_network, labels in zip(keys, networks, strict=True)
+        _find(dataset_keys, network_keys, labels, dataset)
+        for network_keys, labels in zip(keys, networks, strict=True)
     ]
-    places, all_labels = {}, []
-    for labels, of_network in zip(networks, keys, strict=True):
-        for label, key in zip(labels, of_network, strict=True):
-            if key not in places:
-                places[key] = len(all_labels)
-                all_labels.append(label)
-    columns = [np.array([places[key] for key in of_network]) for of_network in keys]
-    return Classes(all_labels, columns, np.array([places[key] for key in targets[0]]))
+    label_of = {}
+    for labels, network_keys in zip(networks, keys, strict=True):
+        for label, key in zip(labels, network_keys, strict=True):
+            label_of.setdefault(key, label)
+    index = {key: position for position, key in enumerate(label_of)}
+    columns = [np.array([index[key] for key in network_keys]) for network_keys in keys]
+    return Classes(list(label_of.values()), columns, np.array([index[key] for key in targets[0]]))
 
 
-def _named(labels: Sequence[str], dataset: Sequence[str]) -> list[str]:
-    """Returns the data set's own names in place of `class_0`, `class_1`, ….
-
-    Only for as many classes: the place of a class among fewer says nothing.
-    """
-    takes_names = len(labels) == len(dataset) and _is_numbered(labels)
-    return list(labels) if not takes_names or set(dataset) <= set(labels) else list(dataset)
+def _with_names(labels: Sequence[str], dataset: Sequence[str]) -> list[str]:
+    """Replaces `class_0`, `class_1`, … by the names of a data set with as many classes."""
+    unnamed = len(labels) == len(dataset) and _is_numbered(labels)
+    return list(dataset if unnamed and not set(dataset) <= set(labels) else labels)
 
 
 def _is_numbered(labels: Sequence[str]) -> bool:
     return all(label == f"class_{index}" for index, label in enumerate(labels))
 
 
-def _what_tells_apart(networks: Sequence[Sequence[str]], dataset: Sequence[str]) -> dict[str, str]:
-    """Returns what each label is told by.
+def _identify(networks: Sequence[Sequence[str]], dataset: Sequence[str]) -> dict[str, str]:
+    """Returns what identifies each label.
 
-    That is its wnid, also one that another label gives to its name, or its name as `_plainly`
-    writes it; for labels of a network that would be one then, the label as it stands.
+    That is its wnid, or the one wnid that another label gives to its name, or its normalized name;
+    for labels of one network that would become equal, the label as it is.
     """
     labels = {label for labels in (*networks, dataset) for label in labels}
     wnids = defaultdict(set)
     for label in labels:
         wnid, name = split_label(label)
         if wnid:
-            wnids[_plainly(name)].add(wnid)
-    plain = {label: split_label(label)[0] or _plainly(label) for label in labels}
-    for label, key in plain.items():
+            wnids[_normalize(name)].add(wnid)
+    exact = {label: split_label(label)[0] or _compose(label) for label in labels}
+    identity = {}
+    for label in labels:
+        identity[label] = key = split_label(label)[0] or _normalize(label)
         if len(wnids[key]) == 1:
-            plain[label] = min(wnids[key])
-    as_it_stands = {label: split_label(label)[0] or _composed(label) for label in labels}
-    variants = [defaultdict(set) for _ in networks]
-    for of_network, labels in zip(variants, networks, strict=True):
-        for label in labels:
-            of_network[plain[label]].add(as_it_stands[label])
-    doubtful = {key for of_key in variants for key, found in of_key.items() if len(found) > 1}
-    return {label: as_it_stands[label] if key in doubtful else key for label, key in plain.items()}
+            (identity[label],) = wnids[key]
+    ambiguous = set()
+    for network in networks:
+        distinct = {(identity[label], exact[label]) for label in network}
+        counts = Counter(key for key, _ in distinct)
+        ambiguous |= {key for key, count in counts.items() if count > 1}
+    return {label: exact[label] if key in ambiguous else key for label, key in identity.items()}
 
 
-def _composed(label: str) -> str:
+def _compose(label: str) -> str:
     return unicodedata.normalize("NFC", one_line(label))
 
 
-def _plainly(label: str) -> str:
-    return " ".join(_composed(label).casefold().replace("_", " ").split())
+def _normalize(label: str) -> str:
+    return " ".join(_compose(label).casefold().replace("_", " ").split())
 
 
-def _keys(labels: Iterable[str], told_by: dict[str, str]) -> list[Key]:
-    """Returns a key a label; one that comes again, such as a dummy's, gets its own."""
-    times = defaultdict(int)
-    keys = []
+def _keys(labels: Iterable[str], identity: dict[str, str]) -> list[Key]:
+    """Returns a key a label; a label that occurs again, such as `dummy`, gets its own."""
+    counts, keys = Counter(), []
     for label in labels:
-        keys.append((told_by[label], times[told_by[label]]))
-        times[told_by[label]] += 1
+        keys.append((identity[label], counts[identity[label]]))
+        counts[identity[label]] += 1
     return keys
 
 
-def _targets(
-    wanted: list[Key], keys: list[Key], labels: Sequence[str], dataset: Sequence[str]
+def _find(
+    dataset_keys: list[Key], network_keys: list[Key], labels: Sequence[str], dataset: Sequence[str]
 ) -> list[Key]:
     """Returns the network's key of each class of the data set."""
-    theirs, ours = defaultdict(int), defaultdict(int)
-    for key, _ in keys:
-        theirs[key] += 1
-    for key, _ in wanted:
-        ours[key] += 1
-    missing = [label for label, (key, _) in zip(dataset, wanted, strict=True) if key not in theirs]
+    in_network = Counter(identity for identity, _ in network_keys)
+    in_dataset = Counter(identity for identity, _ in dataset_keys)
+    named = list(zip(dataset, dataset_keys, strict=True))
+    missing = {label for label, (identity, _) in named if identity not in in_network}
     if missing:
-        raise _unknown_classes(missing, labels, dataset)
-    for label, (key, _) in zip(dataset, wanted, strict=True):
-        if theirs[key] > 1 and ours[key] != theirs[key]:
+        raise _unknown_classes(sorted(missing), labels, dataset)
+    for label, (identity, _) in named:
+        if in_network[identity] > 1 and in_dataset[identity] != in_network[identity]:
             raise UserError(
-                f"the model has {theirs[key]} classes {label}, and the data set does not say "
-                "which; tell them apart, by wnid for example, in the file of the model's labels."
+                f"the model has {in_network[identity]} classes {label}, and the data set does not "
+                "say which; give them different labels, by wnid for example, in the file of the "
+                "model's labels."
             )
-    return [(key, time if theirs[key] > 1 else 0) for key, time in wanted]
+    return [(key, repeat if in_network[key] > 1 else 0) for key, repeat in dataset_keys]
 
 
 def _unknown_classes(
@@ -163,11 +155,10 @@ def _unknown_classes(
             "classes that it was trained on, or write their names, one a line, into the file of "
             "the model's labels."
         )
-    missing = sorted(set(missing))
     more = len(missing) - _NAMED_IN_ERRORS
     unknown = ", ".join(missing[:_NAMED_IN_ERRORS]) + (f" and {more} more" if more > 0 else "")
     start = f"{counts}: it" if len(dataset) > len(labels) else "the model"
     return UserError(
-        f"{start} knows no class {unknown} of the data set; give --dataset with classes that are "
+        f"{start} has no class {unknown} of the data set; give --dataset with classes that are "
         f"named as the model's are: {', '.join(labels[:3])}, …"
     )

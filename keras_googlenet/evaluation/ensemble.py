@@ -1,4 +1,4 @@
-"""The networks of an evaluation: which crops each sees, and how their softmax is averaged."""
+"""Networks whose softmax is averaged over the crops of an image, and over the networks."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data import multicrop as crop_geometry
+from keras_googlenet.data import multicrop
 from keras_googlenet.data.datasets import Split
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.class_matching import Classes
@@ -25,105 +25,163 @@ class Member(NamedTuple):
 
     Attributes:
         model: A GoogLeNet in normal form, with three outputs or one.
-        variant: Decides its preprocessing, where it has none inside.
-        columns: `(outputs,)`, the place of each output among the ensemble's classes.
-        view: Which of the pictures of a batch it looks at: its image size's.
+        variant: Its preprocessing, where it has none inside.
+        columns: `(outputs,)`, index of each output among the ensemble's classes.
+        size_index: Index of its image size among the ensemble's.
     """
 
     model: keras.Model
     variant: str
     columns: np.ndarray
-    view: int = 0
+    size_index: int = 0
 
 
-def heads_of(members: Sequence[Member]) -> list[str]:
-    """Returns the heads that all members have, the main one first."""
-    return list(HEADS)[: min(len(member.model.outputs) for member in members)]
+class Ensemble(NamedTuple):
+    """Networks, their classes, and the crops of an image that they are evaluated on.
+
+    Attributes:
+        members: The networks.
+        image_sizes: Their image sizes, each once.
+        classes: Classes of their outputs and of the labels.
+        crops: Counts of the crop sets to measure, the greatest last, which contains the others.
+        sides: Shorter sides of the resized image for a network of 224.
+        cumulative: Whether to measure the first network, the first two, … or only all together.
+    """
+
+    members: list[Member]
+    image_sizes: tuple[int, ...]
+    classes: Classes
+    crops: tuple[int, ...] = (1,)
+    sides: tuple[int, ...] = multicrop.SIDES
+    cumulative: bool = False
+
+    @property
+    def heads(self) -> list[str]:
+        """Heads that all networks have, the main one first."""
+        return list(HEADS)[: min(len(member.model.outputs) for member in self.members)]
+
+    @property
+    def crop_sets(self) -> list[multicrop.CropSet]:
+        """The crop sets to measure; the last contains the others."""
+        return [multicrop.crop_set(count, self.sides) for count in self.crops]
+
+    @property
+    def crop_counts(self) -> list[int]:
+        """Crops of each set, which differ from `crops` for other than four sides."""
+        return [len(crop_set.crops()) for crop_set in self.crop_sets]
+
+    @property
+    def record_type(self) -> np.dtype:
+        """Type of the record of an example."""
+        rows = len(self.members) if self.cumulative else 1
+        return record_type(rows, len(self.crops), len(self.heads))
+
+    def settings(self, split: Split, dataset: str) -> dict:
+        """Returns what decides the records, as JSON values, for `RecordFile`."""
+        labels = map(str.encode, self.classes.labels)
+        return {
+            "model": [_fingerprint(member) for member in self.members],
+            "data set": [dataset, split.size, _hash(_examples(split))],
+            "set of classes": _hash([*labels, *self.classes.columns, self.classes.targets]),
+            "set of crops": [self.crops, self.sides, self.cumulative],
+        }
 
 
-def networks_of(
-    members: Sequence[Member], strategy: tf.distribute.Strategy | None = None
+def make_ensemble(
+    networks: Sequence,
+    classes: Classes,
+    crops: Sequence[int],
+    sides: tuple[int, ...] = multicrop.SIDES,
+    cumulative: bool = False,
+) -> Ensemble:
+    """Makes an `Ensemble` of networks from `models.load`: `model`, `variant` and `image_size`.
+
+    Raises:
+        UserError: If a side is less than a crop, or comes twice.
+    """
+    if min(sides) < multicrop.PAPER_SIZE or len(set(sides)) < len(sides):
+        raise UserError(
+            f"--sizes must be different and {multicrop.PAPER_SIZE} or more, the side of a crop "
+            f"(for other image sizes they are scaled); they are {', '.join(map(str, sides))}."
+        )
+    sizes = tuple(sorted({network.image_size for network in networks}))
+    members = [
+        Member(network.model, network.variant, columns, sizes.index(network.image_size))
+        for network, columns in zip(networks, classes.columns, strict=True)
+    ]
+    return Ensemble(members, sizes, classes, tuple(crops), sides, cumulative)
+
+
+def compile_networks(
+    ensemble: Ensemble, strategy: tf.distribute.Strategy | None = None
 ) -> list[Callable]:
-    """Makes of each member a function from pictures to a list of probabilities, a head each.
+    """Compiles each network to a function from images to a list of probabilities, a head each.
 
     Args:
-        members: Networks.
-        strategy: Spreads each batch over its replicas.
+        ensemble: The networks.
+        strategy: Distributes each batch over its replicas.
     """
-    return [_spread(member, len(heads_of(members)), strategy) for member in members]
+    return [_compile(member, len(ensemble.heads), strategy) for member in ensemble.members]
 
 
 def score_examples(
-    members: Sequence[Member],
-    batches: Iterable,
-    classes: int,
-    protocols: Sequence[Sequence[int]] = ((0,),),
-    views: int = 1,
-    networks: Sequence[Callable] | None = None,
+    ensemble: Ensemble, networks: list[Callable], batches: Iterable
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Averages over crops, whose batches may begin and end within an example.
+    """Computes the probabilities of examples, averaged over each crop set.
 
     Args:
-        members: Networks.
-        batches: Pairs of pictures, a tuple with `(n, size, size, 3)` RGB in [0, 255] for each
-            image size, and labels, `(n,)`: a row a crop, those of an example one after another.
-        classes: Number of classes of the ensemble.
-        protocols: For each average the numbers of the views that it takes.
-        views: Crops an example.
-        networks: What `networks_of` makes of `members`, where several passes share them.
+        ensemble: The networks and their crops.
+        networks: From `compile_networks`.
+        batches: Pairs of images, a tuple with `(n, size, size, 3)` RGB in [0, 255] for each image
+            size, and labels, `(n,)`: a row a crop, the crops of an example one after another. A
+            batch may start and end within an example.
 
     Yields:
-        Labels `(n,)` and probabilities `(members, protocols, heads, n, classes)`, float64, of the
+        Labels `(n,)` and probabilities `(members, crop sets, heads, n, classes)`, float64, of the
         examples that a batch completes.
 
     Raises:
-        UserError: If a network gives no probabilities.
+        UserError: If the outputs of a network are not probabilities.
     """
-    networks = networks_of(members) if networks is None else networks
-    labels, rows = np.empty(0, "int64"), None
-    for pictures, new_labels in batches:
-        new = np.stack(
-            [
-                _in_place(network(pictures[member.view]), member.columns, classes)
-                for network, member in zip(networks, members, strict=True)
-            ]
-        )
-        rows = new if rows is None else np.concatenate([rows, new], axis=2)
+    classes = len(ensemble.classes.labels)
+    crops = ensemble.crop_sets[-1].crops()
+    indices = [[crops.index(crop) for crop in each.crops()] for each in ensemble.crop_sets]
+    labels, rows = np.empty(0, "int64"), None  # of the crops of an incomplete example
+    for images, new_labels in batches:
+        scored = [
+            _in_columns(network(images[member.size_index]), member.columns, classes)
+            for network, member in zip(networks, ensemble.members, strict=True)
+        ]
+        rows = np.stack(scored) if rows is None else np.concatenate([rows, scored], axis=2)
         labels = np.concatenate([labels, new_labels])
-        whole = len(labels) // views
-        if whole:
-            yield labels[: whole * views : views], _average(rows, whole, views, protocols)
-            labels, rows = labels[whole * views :], rows[:, :, whole * views :]
+        complete = len(labels) // len(crops)
+        end = complete * len(crops)
+        if complete:
+            grouped = rows[:, :, :end].reshape(*rows.shape[:2], complete, len(crops), classes)
+            means = [grouped[:, :, :, each].mean(axis=3, dtype="float64") for each in indices]
+            yield labels[: end : len(crops)], np.stack(means, axis=1)
+            labels, rows = labels[end:], rows[:, :, end:]
 
 
-def _average(rows: np.ndarray, examples: int, views: int, protocols) -> np.ndarray:
-    """Maps `(members, heads, crops, classes)` to the shape that `score_examples` yields."""
-    members, heads, _, classes = rows.shape
-    rows = rows[:, :, : examples * views].reshape(members, heads, examples, views, classes)
-    means = [rows[:, :, :, list(taken)].mean(axis=3, dtype="float64") for taken in protocols]
-    return np.stack(means, axis=1)
-
-
-def _in_place(heads: list, columns: np.ndarray, classes: int) -> np.ndarray:
-    """Puts each output where its class stands; a class that the network lacks gets 0."""
+def _in_columns(heads: list, columns: np.ndarray, classes: int) -> np.ndarray:
+    """Moves outputs, `(heads, n, outputs)`, to the columns of their classes; others are 0."""
     probabilities = np.stack([np.asarray(head, "float32") for head in heads])
     if not np.isfinite(probabilities).all():
         raise UserError(
-            "the outputs of the model are no probabilities but NaN, though its weights may be "
+            "the outputs of the model are not probabilities but NaN, though its weights may be "
             "finite: it overflows; train it again with a lower learning rate, or in float32."
         )
     if not np.allclose(probabilities.sum(axis=-1), 1, atol=_SUM_TOLERANCE):
         raise UserError(
-            "the outputs of the model are no probabilities of classes that exclude each other: "
-            "they do not add up to 1; give one that ends in softmax."
+            "the outputs of the model are not probabilities of classes that exclude each other: "
+            "they do not add up to 1; give a model that ends in softmax."
         )
-    placed = np.zeros((*probabilities.shape[:2], classes), "float32")
-    placed[..., columns] = probabilities
-    return placed
+    moved = np.zeros((*probabilities.shape[:2], classes), "float32")
+    moved[..., columns] = probabilities
+    return moved
 
 
-def _spread(member: Member, heads: int, strategy: tf.distribute.Strategy | None):
-    """Returns a function from pictures to a list of probabilities, a head each."""
+def _compile(member: Member, heads: int, strategy: tf.distribute.Strategy | None) -> Callable:
     prepare = preprocessing_for(member.model, member.variant)
 
     def forward(images):
@@ -136,114 +194,28 @@ def _spread(member: Member, heads: int, strategy: tf.distribute.Strategy | None)
     replicas = strategy.num_replicas_in_sync
     network = tf.function(lambda share: strategy.run(forward, args=(share,)))
 
-    def over_replicas(images):
-        """Fills the batch up until it divides among the replicas, and drops what was added."""
-        added = -len(images) % replicas
-        shares = tf.split(tf.pad(images, [[0, added], [0, 0], [0, 0], [0, 0]]), replicas)
+    def on_replicas(images):
+        """Pads the batch until it divides among the replicas, and drops what was added."""
+        padding = -len(images) % replicas
+        shares = tf.split(tf.pad(images, [[0, padding], [0, 0], [0, 0], [0, 0]]), replicas)
         share = strategy.experimental_distribute_values_from_function(
             lambda context: shares[context.replica_id_in_sync_group]
         )
-        outputs = network(share)
-        gathered = [strategy.experimental_local_results(head) for head in outputs]
+        gathered = [strategy.experimental_local_results(head) for head in network(share)]
         return [np.concatenate(head)[: len(images)] for head in gathered]
 
-    return over_replicas
-
-
-class Plan(NamedTuple):
-    """What is computed for each example, and kept.
-
-    Attributes:
-        members: The networks.
-        sizes: Image sizes that occur among them; a member's `view` counts them.
-        classes: What their outputs and the label numbers mean.
-        crops: Protocols to average over, from fewest crops to most.
-        sides: Shorter sides of the resized image for a network of 224.
-        each_ensemble: Whether to keep the results of the first network, the first two, … or
-            those of all together alone.
-    """
-
-    members: list[Member]
-    sizes: tuple[int, ...]
-    classes: Classes
-    crops: tuple[int, ...] = (1,)
-    sides: tuple[int, ...] = crop_geometry.SIDES
-    each_ensemble: bool = False
-
-    @property
-    def heads(self) -> list[str]:
-        """Heads that all networks have."""
-        return heads_of(self.members)
-
-    @property
-    def protocols(self) -> list[crop_geometry.Protocol]:
-        """The protocols; the last holds the views of all."""
-        return [crop_geometry.protocol(crops, self.sides) for crops in self.crops]
-
-    @property
-    def crop_counts(self) -> list[int]:
-        """Crops of each protocol, which `sides` may make other than `crops`."""
-        return [len(protocol.views()) for protocol in self.protocols]
-
-    @property
-    def record_type(self) -> np.dtype:
-        """Type of what is kept of an example."""
-        ensembles = len(self.members) if self.each_ensemble else 1
-        return record_type(ensembles, len(self.crops), len(self.heads))
-
-    def settings(self, split: Split, dataset: str) -> dict:
-        """Returns what an evaluation that goes on must have in common with what is there."""
-        return {
-            "model": [_fingerprint(member) for member in self.members],
-            "data set": [dataset, split.size, _hash(_examples(split))],
-            "set of classes": _hash(
-                [*map(str.encode, self.classes.labels), *self.classes.columns, self.classes.targets]
-            ),
-            "protocol": [self.crops, self.sides, self.each_ensemble],
-        }
-
-
-def make_plan(
-    networks: Sequence,
-    classes: Classes,
-    crops: Sequence[int],
-    sides: tuple[int, ...] = crop_geometry.SIDES,
-    each_ensemble: bool = False,
-) -> Plan:
-    """Makes a plan for networks as `models.load` gives them.
-
-    Args:
-        networks: Objects with `model`, `variant` and `image_size`.
-        classes: What their outputs mean.
-        crops: Of the protocols, the greatest last.
-        sides: Shorter sides of the resized image for a network of 224; at least 224.
-        each_ensemble: As in `Plan`.
-
-    Raises:
-        UserError: If a side is less than a crop, or comes twice.
-    """
-    if min(sides) < crop_geometry.PAPER_SIZE or len(set(sides)) < len(sides):
-        raise UserError(
-            f"--sizes must be different and {crop_geometry.PAPER_SIZE} or more, the side of a "
-            f"crop (for other image sizes they are scaled); they are {', '.join(map(str, sides))}."
-        )
-    sizes = tuple(sorted({network.image_size for network in networks}))
-    members = [
-        Member(network.model, network.variant, columns, sizes.index(network.image_size))
-        for network, columns in zip(networks, classes.columns, strict=True)
-    ]
-    return Plan(members, sizes, classes, tuple(crops), sides, each_ensemble)
+    return on_replicas
 
 
 def _examples(split: Split) -> Iterator[bytes]:
-    """Yields name, size and class of each file; nothing for a prepared data set."""
+    """Yields name, size and label of each file; nothing for a prepared data set."""
     if split.files:
-        for file, number in zip(split.files, split.labels, strict=True):
-            yield os.fsencode(f"{file} {os.stat(file).st_size} {number}\n")
+        for file, label in zip(split.files, split.labels, strict=True):
+            yield os.fsencode(f"{file} {os.stat(file).st_size} {label}\n")
 
 
 def _fingerprint(member: Member) -> str:
-    pixels = trunk_pixels(member.model)  # what its own preprocessing makes of colors
+    pixels = trunk_pixels(member.model)  # depends on the preprocessing inside
     return _hash([member.variant.encode(), pixels, *member.model.get_weights()])
 
 

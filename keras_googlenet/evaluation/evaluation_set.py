@@ -1,4 +1,4 @@
-"""What networks are to be measured on: images that none of them has learned from."""
+"""The images that networks are evaluated on: none that a network was trained on."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,154 +11,151 @@ from keras_googlenet.data.folders import resolve_dataset
 from keras_googlenet.errors import UserError
 
 
-class Trained(NamedTuple):
-    """A run that a network comes from.
-
-    Attributes:
-        recipe: Content of its `recipe.json`.
-        workdir: Its directory.
-    """
+class Run(NamedTuple):
+    """A training run: the content of its `recipe.json`, and its directory."""
 
     recipe: dict
     workdir: Path
 
 
-def runs_of(networks: Sequence) -> list[Trained]:
+def runs_of(networks: Sequence) -> list[Run]:
     """Returns the runs that networks of `models.load` come from."""
-    return [Trained(each.recipe, each.workdir) for each in networks if each.recipe is not None]
+    return [Run(each.recipe, each.workdir) for each in networks if each.recipe is not None]
 
 
 def dataset_for(
-    runs: Sequence[Trained],
+    runs: Sequence[Run],
     dataset: str | None,
     data_dir: str | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> datasets.ImageDataset:
-    """Opens what networks are to be measured on together.
+    """Opens the data set that networks are evaluated on together.
 
     Args:
-        runs: The runs that they come from, as far as they come from any.
-        dataset: Name or folder that is asked for; the first run's if not given.
+        runs: The runs that they come from, if any.
+        dataset: Name or folder; the first run's data set if not given.
         data_dir: Where TensorFlow Datasets keeps its files; the run's if not given.
-        note: Is given a sentence about images that a run learned from.
+        note: Called with a warning about images that a run was trained on.
 
     Returns:
-        The data set. Of one that a run was trained on, its validation split is what was held out.
+        The data set. If a run was trained on it, its validation split is what the run held out.
 
     Raises:
-        UserError: If nobody names a data set, it cannot be used, or two runs held out different
-            images, so that one of them may have learned from what it would be measured on.
+        UserError: If no data set is given, it cannot be used, or two runs held out different
+            images, so that one may have been trained on images that the other is evaluated on.
     """
     if dataset is None and not runs:
-        raise UserError("a model file does not say what to measure it on; give --dataset.")
+        raise UserError("a model file does not name a data set to evaluate it on; give --dataset.")
     own = next((run for run in runs if dataset is None or _is_of(run, dataset)), None)
     if own is not None:
-        opened = _held_out(own, _place(own), data_dir, note)
+        opened = _held_out(own, _locate(own), data_dir, note)
     else:
         opened = datasets.open_dataset(dataset, data_dir)
         own = next((run for run in runs if _is_moved(run, opened)), None)
         if own is not None:
             opened = _held_out(own, dataset, data_dir, note)
-    learned = warn_of_learned(runs, opened, note if dataset is not None else lambda text: None)
-    if learned and dataset is None:
+    trained_on = warn_of_training_images(
+        runs, opened, note if dataset is not None else lambda text: None
+    )
+    if trained_on and dataset is None:
         raise UserError(
-            "the runs were validated on different images, so that one may have learned from the "
-            "other's; give --dataset with images that none of them has seen."
+            "the runs held out different images, so that one may have been trained on the "
+            "other's; give --dataset with images that none of them was trained on."
         )
     return opened
 
 
-def warn_of_learned(
-    runs: Sequence[Trained], opened: datasets.ImageDataset, note: Callable[[str], None]
+def warn_of_training_images(
+    runs: Sequence[Run], opened: datasets.ImageDataset, note: Callable[[str], None]
 ) -> int:
-    """Says how many of the images to measure on each run was trained on; returns the greatest."""
-    counts = [_learned(run, opened) for run in runs]
-    for run, learned in zip(runs, counts, strict=True):
-        if learned:
+    """Warns of images that a run was trained on; returns the greatest count."""
+    counts = [_count_trained(run, opened) for run in runs]
+    for run, count in zip(runs, counts, strict=True):
+        if count:
             note(
-                f"warning: {run.workdir} was trained on {learned} of these "
-                f"{opened.validation.size} images; give --dataset with images that it has not seen."
+                f"warning: {run.workdir} was trained on {count} of these "
+                f"{opened.validation.size} images; give --dataset with images that it was not "
+                "trained on."
             )
     return max(counts, default=0)
 
 
-def _is_of(run: Trained, dataset: str) -> bool:
+def _is_of(run: Run, dataset: str) -> bool:
     return resolve_dataset(dataset) == resolve_dataset(run.recipe["dataset"])
 
 
-def _is_moved(run: Trained, opened: datasets.ImageDataset) -> bool:
-    """Whether a data set is a run's own in another place: most of its images are there."""
+def _is_moved(run: Run, opened: datasets.ImageDataset) -> bool:
+    """Whether a data set is the run's own in another folder: most of its images are there."""
     if opened.validation.files is None:
         return opened.contents.dataset == split_record.read_contents(run.workdir).get("dataset")
-    known = split_record.read(run.workdir)
-    if known is None:
+    recorded = split_record.read(run.workdir)
+    if recorded is None:
         return False
     try:
-        there = split_record.record_of(_open(run, opened.contents.dataset, None))
+        now = split_record.record_of(_open(run, opened.contents.dataset, None))
     except UserError:  # too small to be split, for one
         return False
-    parts = (there.train, known.train), (there.validation, known.validation)
-    held = [np.isin(own, found).mean() for found, own in parts if len(own)]
-    contents = dict(known.sample.tolist())
-    equal = [contents[name] == seen for name, seen in there.sample.tolist() if name in contents]
-    return min(held, default=0) > 0.5 and 2 * sum(equal) > len(equal)
+    parts = (now.train, recorded.train), (now.validation, recorded.validation)
+    present = [np.isin(before, hashes).mean() for hashes, before in parts if len(before)]
+    contents = dict(recorded.sample.tolist())
+    equal = [contents[name] == seen for name, seen in now.sample.tolist() if name in contents]
+    return min(present, default=0) > 0.5 and 2 * sum(equal) > len(equal)
 
 
-def _place(run: Trained) -> str:
-    """Returns where the data set of a run lies, also if both were moved together."""
+def _locate(run: Run) -> str:
+    """Returns the data set of a run, also where both were moved together."""
     dataset = Path(run.recipe["dataset"])
     if not dataset.is_absolute() or dataset.exists():
         return run.recipe["dataset"]
     moved = run.workdir / split_record.read_contents(run.workdir).get("beside", "nowhere")
     if not moved.is_dir():
         raise UserError(
-            f"the data set {dataset} of {run.workdir} is not there any more; give --dataset with "
-            "where it lies now."
+            f"the data set {dataset} of {run.workdir} no longer exists; give --dataset "
+            "with its folder."
         )
     return str(moved)
 
 
-def _open(run: Trained, dataset: str, data_dir: str | None) -> datasets.ImageDataset:
-    recipe = run.recipe
-    share, seed = recipe["validation_split"], recipe["seed"]
-    return datasets.open_dataset(dataset, data_dir or recipe["data_dir"], share, seed)
+def _open(run: Run, dataset: str, data_dir: str | None) -> datasets.ImageDataset:
+    share, seed = run.recipe["validation_split"], run.recipe["seed"]
+    return datasets.open_dataset(dataset, data_dir or run.recipe["data_dir"], share, seed)
 
 
-def _held_out(run: Trained, dataset: str, data_dir, note) -> datasets.ImageDataset:
+def _held_out(run: Run, dataset: str, data_dir, note) -> datasets.ImageDataset:
     """Opens the data set of a run, with exactly what it held out as the validation split."""
-    opened, known = _open(run, dataset, data_dir), split_record.read(run.workdir)
-    if known is None:
+    opened, recorded = _open(run, dataset, data_dir), split_record.read(run.workdir)
+    if recorded is None:
         note(
-            f"warning: {run.workdir} does not say which images it held out; some of these may "
-            "have been trained on."
+            f"warning: {run.workdir} does not record which images it held out; it may have been "
+            "trained on some of these."
         )
         return opened
-    found = opened.validation.hashes
-    kept = np.isin(found, known.validation)
-    if not kept.any():
+    hashes = opened.validation.hashes
+    held_out = np.isin(hashes, recorded.validation)
+    if not held_out.any():
         raise UserError(
-            f"{dataset} holds none of the images that {run.workdir} was validated on; give another "
+            f"{dataset} holds none of the images that {run.workdir} held out; give another "
             "--dataset."
         )
-    gone = len(np.setdiff1d(known.validation, found))
-    if opened.validation.files is None or (kept.all() and not gone):
+    gone = len(np.setdiff1d(recorded.validation, hashes))
+    if opened.validation.files is None or (held_out.all() and not gone):
         return opened
     note(
-        f"warning: {dataset} is not what it was: {gone} of the images that {run.workdir} held out "
-        f"are gone, and {np.sum(~kept)} are new or were learned from, and left out."
+        f"warning: {dataset} has changed: {gone} of the images that {run.workdir} held out are "
+        f"gone; {np.sum(~held_out)} that are new or were trained on are left out."
     )
-    return opened.validate_on(np.flatnonzero(kept))
+    return opened.validate_on(np.flatnonzero(held_out))
 
 
-def _learned(run: Trained, opened: datasets.ImageDataset) -> int:
-    """Counts the images to measure on that a run was trained on, as far as it says."""
+def _count_trained(run: Run, opened: datasets.ImageDataset) -> int:
+    """Counts the validation images that a run was trained on, as far as it recorded them."""
     split = opened.validation
     if split.files is not None:
-        known = split_record.read(run.workdir)
-        return 0 if known is None else int(known.is_trained_on(split).sum())
+        recorded = split_record.read(run.workdir)
+        return 0 if recorded is None else int(recorded.is_trained_on(split).sum())
     trained, held_out = (
-        (split_record.read_contents(run.workdir).get(half) or {}).get("source", "")
-        for half in ("train", "validation")
+        (split_record.read_contents(run.workdir).get(name) or {}).get("source", "")
+        for name in ("train", "validation")
     )
     whole = split.source.partition("[")[0]  # data set and split, without the part of it
     return split.size if trained.partition("[")[0] == whole and split.source != held_out else 0
