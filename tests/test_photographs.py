@@ -20,7 +20,7 @@ from saved_images import (
     save,
 )
 
-from keras_googlenet.data import file_kinds, image_files, preprocessing
+from keras_googlenet.data import file_kinds, image_files, pillow_images, preprocessing
 from keras_googlenet.errors import UserError
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
@@ -46,7 +46,7 @@ def test_every_orientation_is_turned_as_pillow_does(suffix, orientation, tmp_pat
     image = image_files.read_upright(path, turned).numpy()
     np.testing.assert_array_equal(image, expected)
     assert image.shape[:2] == ((36, 54) if orientation < 5 else (54, 36))
-    assert image_files.orientation_of(path) == orientation
+    assert pillow_images.orientation_of(path) == orientation
     assert turned == ({path: orientation} if orientation > 1 else {})
 
 
@@ -79,8 +79,8 @@ def test_broken_exif_is_ignored(name, kind, tmp_path):
     path.write_bytes(content_of(kind, exif=BROKEN[name]))
     expected = preprocessing.decode(tf.constant(path.read_bytes()))
     np.testing.assert_array_equal(image_files.read_upright(path, turned), expected)
-    assert image_files.orientation_of(path) == 1 and turned == {}
-    assert image_files.upright_bytes(path, turned) == path.read_bytes()
+    assert pillow_images.orientation_of(path) == 1 and turned == {}
+    assert pillow_images.upright_bytes(path, turned) == path.read_bytes()
 
 
 def test_the_orientation_of_a_png_may_stand_behind_its_pixels(tmp_path):
@@ -99,17 +99,17 @@ def test_the_orientation_is_read_without_decoding(tmp_path, monkeypatch):
     paths = [save(tmp_path / f"a.{suffix}", orientation=6) for suffix in ("jpg", "png", "tif")]
     paths.append(save(tmp_path / "plain.png"))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("decoded"))
-    assert [image_files.orientation_of(path) for path in paths] == [6, 6, 6, 1]
+    assert [pillow_images.orientation_of(path) for path in paths] == [6, 6, 6, 1]
     (tmp_path / "text.jpg").write_text("no image")
     for name in ("text.jpg", "missing.jpg", "."):
-        assert image_files.orientation_of(tmp_path / name) == 1
+        assert pillow_images.orientation_of(tmp_path / name) == 1
 
 
 def test_what_was_turned_is_said_in_one_line():
     said = []
-    image_files.note_turned({}, said.append)
-    image_files.note_turned({"a.jpg": 6}, said.append)
-    image_files.note_turned({"a.jpg": 6, "b.jpg": 3, "c.jpg": 8}, said.append)
+    pillow_images.note_turned({}, said.append)
+    pillow_images.note_turned({"a.jpg": 6}, said.append)
+    pillow_images.note_turned({"a.jpg": 6, "b.jpg": 3, "c.jpg": 8}, said.append)
     assert said == [
         "a.jpg is turned upright, by its EXIF orientation 6",
         "a.jpg and 2 more are turned upright, by their EXIF orientations",
@@ -177,7 +177,7 @@ def test_heic_needs_a_package_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp"])
 def test_a_server_gets_the_bytes_of_the_file(suffix, tmp_path):
     path, turned = save(tmp_path / f"a.{suffix}"), {}
-    assert image_files.upright_bytes(path, turned) == (tmp_path / f"a.{suffix}").read_bytes()
+    assert pillow_images.upright_bytes(path, turned) == (tmp_path / f"a.{suffix}").read_bytes()
     assert turned == {}
 
 
@@ -187,7 +187,7 @@ def test_a_server_gets_the_bytes_of_the_file(suffix, tmp_path):
 def test_a_server_gets_a_picture_that_it_can_show_upright(suffix, orientation, tmp_path):
     smooth = Image.fromarray(PIXELS).resize((540, 360), Image.BICUBIC)
     path, turned = save(tmp_path / f"a.{suffix}", smooth, orientation=orientation), {}
-    content = image_files.upright_bytes(path, turned)
+    content = pillow_images.upright_bytes(path, turned)
     assert file_kinds.kind_of(content) == "JPEG"
     sent = preprocessing.decode(tf.constant(content)).numpy().astype(int)
     assert sent.shape == by_pillow(path).shape
@@ -200,7 +200,7 @@ def test_a_server_is_left_to_refuse_what_it_cannot_read(tmp_path):
     big = patched(content_of("PNG", **turned), 16, ">II", *BIG)
     for content in (b"no image", content_of("JPEG", **turned)[:-100], big):
         (tmp_path / "a.jpg").write_bytes(content)
-        assert image_files.upright_bytes(tmp_path / "a.jpg", {}) == content
+        assert pillow_images.upright_bytes(tmp_path / "a.jpg", {}) == content
     (tmp_path / "cut.tif").write_bytes(content_of("TIFF")[:-9])
     with pytest.raises(UserError, match="cut.tif cannot be read"):
-        image_files.upright_bytes(tmp_path / "cut.tif", {})
+        pillow_images.upright_bytes(tmp_path / "cut.tif", {})

@@ -328,9 +328,7 @@ def test_grpc_times_out_and_reports_a_refused_connection():
     go_on = threading.Event()
     with serving_peers.grpc_server(lambda *_: go_on.wait() and grpc_answer()) as address:
         with pytest.raises(UserError, match="gave no answer in 0.3 s; try again"):
-            serving_client.connect(serving_client.ServedModel(address, "net", None, 0.3))(
-                b"image"
-            )
+            serving_client.connect(serving_client.ServedModel(address, "net", None, 0.3))(b"image")
         go_on.set()
     with pytest.raises(UserError, match=r"does not answer \(Connection refused\); check"):
         serving_client.connect(serving_client.ServedModel(address, "net", None, 60))(b"image")

@@ -125,7 +125,7 @@ def add_feature_flags(group):
 def explain_images(flags: argparse.Namespace):
     """Explains every image, and goes on after one that cannot be read."""
     from keras_googlenet import models
-    from keras_googlenet.data import folders, image_files
+    from keras_googlenet.data import folders, image_files, pillow_images
     from keras_googlenet.explaining import figures, report
     from keras_googlenet.labels import find_class
     from keras_googlenet.progress_bar import Progress
@@ -147,7 +147,7 @@ def explain_images(flags: argparse.Namespace):
         print(f"{best} -> {path}", flush=True)
         entries.append(report.Entry(path.name, file, report.thumbnail(photograph.square), best))
     progress.close()
-    image_files.note_turned(turned, cli.note)
+    pillow_images.note_turned(turned, cli.note)
     if entries and is_folder(flags):
         index = paths[0].parent / INDEX
         write_page(index, report.render_index(f"{flags.model}: {len(entries)} images", entries))

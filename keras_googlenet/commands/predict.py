@@ -71,7 +71,7 @@ def run_model(flags, files: list[str], errors: list[UserError]):
     """Yields each file and its `Prediction`s from a network on this machine."""
     cli.start_tensorflow()
     from keras_googlenet import imagenet, models
-    from keras_googlenet.data import image_files
+    from keras_googlenet.data import image_files, pillow_images
 
     loaded, turned = models.load(flags.model, flags.variant), {}
     for batch in image_files.image_batches(files, loaded.image_size, errors, turned=turned):
@@ -84,13 +84,13 @@ def run_model(flags, files: list[str], errors: list[UserError]):
                 errors.append(error)
             else:
                 yield file, best
-    image_files.note_turned(turned, cli.note)
+    pillow_images.note_turned(turned, cli.note)
 
 
 def ask_server(flags, files: list[str], errors: list[UserError]):
     """Yields each file and its `Prediction`s from a network on a server."""
     from keras_googlenet import serving_client
-    from keras_googlenet.data import image_files
+    from keras_googlenet.data import pillow_images
 
     if flags.server.startswith("grpc"):
         cli.start_tensorflow()  # the protos of gRPC need it
@@ -102,7 +102,7 @@ def ask_server(flags, files: list[str], errors: list[UserError]):
     turned = {}
     for file in files:
         try:
-            content = image_files.upright_bytes(file, turned)
+            content = pillow_images.upright_bytes(file, turned)
         except UserError as error:
             errors.append(error)
             continue
@@ -115,7 +115,7 @@ def ask_server(flags, files: list[str], errors: list[UserError]):
             break
         else:
             yield file, predictions[: flags.top]
-    image_files.note_turned(turned, cli.note)
+    pillow_images.note_turned(turned, cli.note)
 
 
 def as_json(file: str, predictions) -> dict:

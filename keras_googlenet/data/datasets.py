@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from keras_googlenet.data import folders, tfds_datasets, tfds_records
 from keras_googlenet.data.contents import MOST_NAMES, Contents, Skipped, SplitContents
-from keras_googlenet.data.image_files import UPRIGHT, orientation_of
 from keras_googlenet.data.listing import file_name, is_prepared, made_by_tfds
+from keras_googlenet.data.pillow_images import UPRIGHT, orientation_of
 
 SAMPLED = 200  # images of a folder whose EXIF orientation is read
 

@@ -12,6 +12,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # images without 
 FIRST_BYTES = 256  # that `kind_of` and `content_of` look at
 LARGEST_IMAGE = 64_000_000  # pixels: 192 MB as RGB bytes
 LONGEST_IMAGE = 100  # longer over shorter side: resizing scales by the shorter one
+NO_PIXELS = "the image has no pixels"
+TOO_LARGE = f"the image declares more than {LARGEST_IMAGE // 10**6} megapixels"
+TOO_LONG = f"the image is more than {LONGEST_IMAGE} times as long as wide"
 
 _SUFFIXES_OF = {  # formats that must be converted first; the first suffix is the most usual one
     "TIFF": (".tif", ".tiff", ".btf", ".tf8"),

@@ -7,13 +7,17 @@ colors without an error; both are refused here.
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.file_kinds import LARGEST_IMAGE, LONGEST_IMAGE
+from keras_googlenet.data.file_kinds import (
+    LARGEST_IMAGE,
+    LONGEST_IMAGE,
+    NO_PIXELS,
+    TOO_LARGE,
+    TOO_LONG,
+)
 
 LEAST_BLOCK = 64  # bytes that the data blocks of a GIF have on average; encoders fill 255
 SPARE_BLOCKS = 4096  # that may be smaller
 MOST_CHUNKS = 100  # of a WebP in front of its image; valid files have three at most
-
-TOO_LARGE = f"the image declares more than {LARGEST_IMAGE // 10**6} megapixels"
 
 _SIGNATURES = {  # by which TensorFlow recognizes a format: position -> bytes
     "JPEG": {0: b"\xff\xd8\xff"},
@@ -59,12 +63,9 @@ def check_sides(height: tf.Tensor, width: tf.Tensor) -> list:
     """
     longer, shorter = tf.maximum(height, width), tf.minimum(height, width)
     return [
-        *_require(shorter > 0, "the image has no pixels"),
+        *_require(shorter > 0, NO_PIXELS),
         *_require(longer <= LARGEST_IMAGE // tf.maximum(shorter, 1), TOO_LARGE),
-        *_require(
-            longer <= LONGEST_IMAGE * shorter,
-            f"the image is more than {LONGEST_IMAGE} times as long as wide",
-        ),
+        *_require(longer <= LONGEST_IMAGE * shorter, TOO_LONG),
     ]
 
 
