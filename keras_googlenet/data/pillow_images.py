@@ -134,10 +134,12 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def cannot_read(path, reason, advice: str = "give another file") -> UserError:
+    """Makes the error of a file that cannot be read, from the reason as a clause."""
     return UserError(f"{path} cannot be read ({reason}); {advice}.")
 
 
 def system_reason(error: OSError) -> str:
+    """Returns why the system does not open a file, as a clause."""
     return _SYSTEM_REASONS.get(error.errno) or error.strerror or "it cannot be opened"
 
 
