@@ -276,8 +276,8 @@ CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ("worker", "TF_CONFIG is no JSON .*, or be unset"),
-        ("[]", "TF_CONFIG is no JSON"),
+        ("worker", "TF_CONFIG is not a JSON object .*, or be unset"),
+        ("[]", "TF_CONFIG is not a JSON object"),
         ({"cluster": CLUSTER}, "no task of this process; it must look like"),
         ({"cluster": CLUSTER, "task": None}, "no task of this process"),
         ({"cluster": CLUSTER, "task": {"index": 0}}, "no task of this process"),

@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on_and_may_grow(train, image_folder, tmp_path, 
     outcome = train(*flags, "--epochs", 3)
     assert outcome.status == 0 and "epoch 2/3" in outcome.err and "epoch 1/3" not in outcome.err
     assert "resumed at epoch 2, step" in outcome.err
-    assert "goes on from 2 to 3 epochs, with the schedule of 3" in outcome.err
+    assert "is extended from 2 to 3 epochs, with the schedule of 3" in outcome.err
     with open(tmp_path / "run" / "history.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert read_json(tmp_path / "run" / "recipe.json")["epochs"] == 3
@@ -114,7 +114,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
         patch.setattr(Run, "_is_urgent", interrupt)
         outcome = train(*flags)
     assert outcome.status == 130 and outcome.err.splitlines()[-1] == "stopped at epoch 2, step 2"
-    assert "no checkpoint was written, that of epoch 2, step 0 stays" in outcome.err
+    assert "no checkpoint was written; the last one is from epoch 2, step 0: " in outcome.err
     with monkeypatch.context() as patch:
         fill(patch, saves=0)
         outcome = train(*flags)

@@ -199,13 +199,13 @@ def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
     with rundir.opened(recipe, workdir, now):
         pass
     said = capsys.readouterr().err
-    assert "is not what it was: 1 new in its" in said and "half (ant/added.png)" in said
+    assert "has changed: 1 new in its" in said and "half (ant/added.png)" in said
     known = split_record.read(workdir)
     assert len(known.train) + len(known.validation) == 25
     (workdir / "data.npz").unlink()  # as runs of before that file have none
     with rundir.opened(recipe, workdir, now):
         pass
-    assert "does not say which images it has learned from" in capsys.readouterr().err
+    assert "does not say which images it was trained on" in capsys.readouterr().err
     assert split_record.read(workdir) is None and (workdir / "data.json").exists()
 
 
@@ -237,7 +237,7 @@ def test_a_data_set_that_was_moved_needs_no_flag(tmp_path, capsys):
     moved = root.rename(tmp_path / "elsewhere")
     there = changed(dataset=str(moved))
     assert rundir.agreed_recipe(there, workdir, None) == there
-    assert f"lies in {moved} now" in capsys.readouterr().err
+    assert f"has moved to {moved}" in capsys.readouterr().err
     assert Recipe.load(workdir) == there
     pictures(tmp_path / "other", *names[:-1])
     with pytest.raises(UserError, match="holds a run of another recipe .dataset was"):

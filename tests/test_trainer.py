@@ -15,19 +15,19 @@ from keras_googlenet.training.recipe import Recipe
 LOST = [
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,
-    tf.errors.CanceledError,
+    tf.errors.CancelledError,
     tf.errors.AbortedError,
 ]
 
 
 def fail(workers, error):
-    with trainer._naming_failures(workers):
-        raise error(None, None, "why\nand more")
+    with trainer._failures_as_sentences(workers):
+        raise error(None, None, "the reason\nand more")
 
 
 @pytest.mark.parametrize("error", LOST)
 def test_only_another_worker_can_be_lost(error):
-    with pytest.raises(trainer.LostWorkerError, match=r"another worker was lost; .* \(why\)$"):
+    with pytest.raises(trainer.LostWorkerError, match=r"another worker was lost; .* \(the reason\)$"):
         fail(2, error)
     with pytest.raises(error):
         fail(1, error)
