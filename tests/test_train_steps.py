@@ -50,7 +50,7 @@ def test_freezing_stops_what_a_layer_depends_on_and_nothing_else():
 
 def test_freezing_everything_is_refused():
     model = GoogLeNet(classes=3, input_shape=SIZE, aux_heads=False)
-    with pytest.raises(UserError, match="leaves nothing to learn"):
+    with pytest.raises(UserError, match="leaves nothing to train"):
         train_steps.freeze(model, "main")
 
 
