@@ -120,7 +120,7 @@ class InputPipeline:
 
         Images are float32, exactly those of evaluate.py. Weights `(n,)` are 0 for padding.
         """
-        split, corrupt = self.dataset.validation, self._corrupt_validation
+        split, corrupt, classes = self.dataset.validation, self._corrupt_validation, self.classes
         size, batch_size = self.recipe.image_size, self._validation_batch_size
         steps = min(math.ceil(split.size / batch_size), self.recipe.max_steps or math.inf)
 
@@ -129,7 +129,8 @@ class InputPipeline:
             batches = pipeline.validation_batches(
                 split, size, batch_size, self.worker, corrupt.numbers, first_step=step
             )
-            return distribute(self.strategy, batches.map(self._one_hot).take(steps - step))
+            batches = batches.map(lambda x, label, weight: (x, tf.one_hot(label, classes), weight))
+            return distribute(self.strategy, batches.take(steps - step))
 
         def images(step):
             numbers = range(split.size)[step * batch_size : (step + 1) * batch_size]
@@ -137,6 +138,3 @@ class InputPipeline:
             return [(number, functools.partial(decode, split, number)) for number in here]
 
         return WithoutCorrupt(lambda step: build(step, len(corrupt.numbers)), images, corrupt)
-
-    def _one_hot(self, images, labels, weights):
-        return images, tf.one_hot(labels, self.classes), weights

@@ -21,6 +21,7 @@ SHARE, NOT_NEGATIVE, COUNT = (0, 1), (0, math.inf), (1, math.inf)  # limits
 
 
 def _setting(default, text: str, limits: tuple = (), **flag):
+    """A field with its help, its limits, the choices of its flag, and the group that it starts."""
     return dataclasses.field(default=default, metadata={"help": text, "limits": limits, **flag})
 
 
@@ -32,9 +33,10 @@ class Recipe:
     defaults are those of the recipe "modern".
     """
 
-    # data
     dataset: str = _setting(
-        "shapes", "shapes (built in), a name in TensorFlow Datasets, or a folder of class folders"
+        "shapes",
+        "shapes (built in), a name in TensorFlow Datasets, or a folder of class folders",
+        group="data",
     )
     data_dir: str | None = _setting(None, "folder of TensorFlow Datasets")
     validation_split: float = _setting(
@@ -44,8 +46,7 @@ class Recipe:
         SHARE,
     )
     image_size: int = _setting(224, "side of the input images in pixels")  # 224: section 5
-    # network
-    variant: str = _setting("batchnorm", "variant of the network")
+    variant: str = _setting("batchnorm", "variant of the network", group="network")
     weights: str | None = _setting(
         None,
         "MODEL to start from: run directory, .keras file or imagenet. Layers of its heads are used "
@@ -59,8 +60,9 @@ class Recipe:
     sync_batch_norm: bool = _setting(
         False, "batch normalization over the whole batch, not over each device's part of it"
     )
-    # optimization
-    batch_size: int = _setting(256, "images per step, over all devices together", COUNT)
+    batch_size: int = _setting(
+        256, "images per step, over all devices together", COUNT, group="optimization"
+    )
     epochs: int = _setting(90, "passes over the training set", COUNT)
     optimizer: str = _setting("sgd", "optimizer", choices=("sgd", "adam"))
     learning_rate: float = _setting(  # 0.1 per 256: Goyal et al. 2017
@@ -107,32 +109,31 @@ class Recipe:
         "however many images it has (counting them reads TensorFlow Datasets once more)",
         choices=("none", "balanced"),
     )
-    # augmentation
     min_crop_area: float = _setting(  # 0.08: section 6
-        0.08, "smallest share of an image that a training crop covers", SHARE
+        0.08, "smallest share of an image that a training crop covers", SHARE, group="augmentation"
     )
     random_interpolation: bool = _setting(False, "resize by one of four methods at random")
     distort_colours: bool = _setting(False, "change brightness, contrast and saturation at random")
     randaugment: bool = _setting(False, "Keras' RandAugment; not with --deterministic")
     mixup: float = _setting(0.0, "alpha of MixUp; 0: off", NOT_NEGATIVE)
     cutmix: float = _setting(0.0, "alpha of CutMix; 0: off", NOT_NEGATIVE)
-    # precision
     precision: str = _setting(
         "float32",
         "data type of the computation; the weights stay float32",
         choices=("float32", "bfloat16", "float16"),
+        group="precision and reproducibility",
     )
+    seed: int = _setting(0, "seed of initial weights, image order, augmentation and dropout")
     jit: bool = _setting(False, "compile the training step with XLA; on one device only")
     deterministic: bool = _setting(
         False, "bitwise identical weights in every run, interrupted and resumed or not"
     )
-    # run
-    seed: int = _setting(0, "seed of initial weights, image order, augmentation and dropout")
     keep: str = _setting(
         "best",
         "epoch that is saved as model.keras: the one with the best validation accuracy of the "
         "main head, or the last",
         choices=("best", "last"),
+        group="run",
     )
     max_steps: int | None = _setting(
         None, "for a smoke test: train for this many steps, validate on as many batches", COUNT
@@ -184,15 +185,6 @@ class Recipe:
             file.write_text(text + "\n", encoding="utf-8")
 
 
-FLAG_GROUPS = {  # first setting of each group: the heading of the group in --help
-    "dataset": "data",
-    "variant": "network",
-    "batch_size": "optimization",
-    "min_crop_area": "augmentation",
-    "precision": "precision",
-    "seed": "run",
-}
-
 RECIPES = {
     # What `python train.py` does: 95% on the built-in data set in under four minutes of two cores.
     "small": Recipe(
@@ -215,7 +207,7 @@ RECIPES = {
         variant="paper",
         batch_size=32,
         epochs=250,
-        learning_rate=0.08,  # 0.01 at 32 pictures
+        learning_rate=0.08,  # 0.01 at 32 images
         schedule="steps",
         warmup_epochs=0.0,
         nesterov=False,
@@ -231,7 +223,7 @@ RECIPES = {
         variant="paper",
         batch_size=32,
         epochs=60,
-        learning_rate=0.08,  # 0.01 at 32 pictures
+        learning_rate=0.08,  # 0.01 at 32 images
         schedule="power",
         warmup_epochs=0.0,
         nesterov=False,
@@ -260,16 +252,16 @@ def add_recipe_flags(
         help="set of defaults for the flags below (default: small for shapes, otherwise modern)",
     )
     for setting in dataclasses.fields(Recipe):
-        if setting.name in FLAG_GROUPS:
-            group = parser.add_argument_group(FLAG_GROUPS[setting.name])
+        if "group" in setting.metadata:
+            group = parser.add_argument_group(setting.metadata["group"])
         if setting.type is bool:
-            kind = {"action": argparse.BooleanOptionalAction}
+            options = {"action": argparse.BooleanOptionalAction}
         else:  # the type itself, or the one beside `None`
             plain = (typing.get_args(setting.type) or (setting.type,))[0]
-            kind = {"type": (paths or {}).get(setting.name, plain)}
-            kind["choices"] = setting.metadata.get("choices")
+            options = {"type": (paths or {}).get(setting.name, plain)}
+            options["choices"] = setting.metadata.get("choices")
         text = f"{setting.metadata['help']} ({_defaults_text(setting.name)})"
-        group.add_argument(_flag(setting.name), default=None, help=text, **kind)
+        group.add_argument(_flag(setting.name), default=None, help=text, **options)
     return group
 
 
