@@ -42,11 +42,11 @@ def serve(name: str, settings: dict, pipe):
     pipe.send(row.device)
     for question in iter(pipe.recv, None):
         if question == "turn":
-            began = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(settings["steps"]):
                 row.step()
             row.wait()
-            pipe.send(time.perf_counter() - began)
+            pipe.send(time.perf_counter() - started)
         else:
             pipe.send(row.facts())
 
@@ -73,9 +73,9 @@ def seconds_of(function, wait, repeats: int = 5) -> float:
     """Returns the seconds of the fastest of some calls, after one to warm up."""
     taken = []
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        started = time.perf_counter()
         wait(function())
-        taken.append(time.perf_counter() - began)
+        taken.append(time.perf_counter() - started)
     return min(taken[1:])
 
 
@@ -251,26 +251,26 @@ class Torch:
         sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
         models = importlib.import_module("torchvision_peer").import_models()
         self.gpu = settings["device"] == "gpu"
-        self.place = "cuda" if self.gpu else "cpu"
+        self.torch_device = "cuda" if self.gpu else "cpu"
         self.device = torch.cuda.get_device_name() if self.gpu else "CPU"
         torch.set_num_threads(settings["threads"])
         self.torch, self.dtype = torch, getattr(torch, precision)
         network = models.googlenet(weights=None, aux_logits=True, init_weights=False)
-        self.network = network.train().to(self.place, memory_format=torch.channels_last)
+        self.network = network.train().to(self.torch_device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=4e-5
         )
         self.loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
         images, labels = random_batch(settings)
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.place)
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.torch_device)
         self.images = (x.float() / 127.5 - 1).to(memory_format=torch.channels_last)
-        self.labels = torch.from_numpy(labels).to(self.place)
+        self.labels = torch.from_numpy(labels).to(self.torch_device)
 
     def step(self):
         """Runs a training step."""
         self.optimizer.zero_grad(set_to_none=True)
         mixed = self.dtype != self.torch.float32
-        with self.torch.autocast(self.place, dtype=self.torch.bfloat16, enabled=mixed):
+        with self.torch.autocast(self.torch_device, dtype=self.torch.bfloat16, enabled=mixed):
             outputs = self.network(self.images)
             losses = [self.loss(head, self.labels) for head in outputs]
         value = losses[0] + 0.3 * losses[1] + 0.3 * losses[2]
@@ -286,7 +286,7 @@ class Torch:
         """Measures memory and peak speed."""
         torch = self.torch
         peak = torch.cuda.max_memory_allocated() if self.gpu else peak_resident_bytes()
-        a = torch.ones((PRODUCT, PRODUCT), dtype=self.dtype, device=self.place)
+        a = torch.ones((PRODUCT, PRODUCT), dtype=self.dtype, device=self.torch_device)
         return {
             "import_bytes": 0 if self.gpu else self.import_bytes,
             "peak_bytes": peak,

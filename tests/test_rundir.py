@@ -219,9 +219,9 @@ def test_a_start_that_trained_nothing_has_learned_from_nothing(tmp_path):
     workdir = tmp_path / "run"
     with rundir.locked(workdir):
         rundir._describe(changed(dataset=str(root)), workdir, begun)
-    assert split_record.read(workdir) is not None and rundir.learned_before(workdir) is None
+    assert split_record.read(workdir) is not None and rundir.previous_splits(workdir) is None
     rundir.write_history([{"epoch": 0}], workdir)
-    known = rundir.learned_before(workdir)
+    known = rundir.previous_splits(workdir)
     assert known.same_as(split_record.record_of(begun))
     other = datasets.open_dataset(str(root), validation_split=0.4, seed=1)
     left = split_record.without_learned(other, known)

@@ -16,7 +16,7 @@ from keras_googlenet import cli
 from keras_googlenet.run_files import RECIPE_FILE
 from keras_googlenet.training.recipe import Recipe, add_recipe_flags, recipe_from_flags
 
-BEGAN = time.time()
+STARTED = time.time()
 PATHS = {"dataset": cli.expanded, "data_dir": cli.expanded, "weights": cli.local}
 
 
@@ -40,7 +40,7 @@ def main():
         checkpoint_minutes=flags.checkpoint_minutes,
         recipe_of=flags.recipe_of,
         weights=weights,
-        began=BEGAN,
+        started=STARTED,
     )
     print(json.dumps(metrics) if flags.json else _last_line(metrics, workdir))
 

@@ -87,7 +87,7 @@ class Run:
 
     @property
     def position(self) -> str:
-        """Epoch and step in words, counted from 1 and 0."""
+        """The epoch, counted from 1, and the steps done of it, in words."""
         return f"epoch {self.epoch + 1}, step {self.step}"
 
     def run_epochs(self):

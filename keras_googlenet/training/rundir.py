@@ -106,7 +106,7 @@ def _holds_training(workdir: Path) -> bool:
     return results or any((workdir / CHECKPOINTS).glob("*.npz"))
 
 
-def learned_before(workdir: Path) -> split_record.SplitRecord | None:
+def previous_splits(workdir: Path) -> split_record.SplitRecord | None:
     """Returns the splits that a run was trained on; `None` where nothing was trained yet."""
     return split_record.read(workdir) if _holds_training(workdir) else None
 

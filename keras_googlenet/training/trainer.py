@@ -36,7 +36,7 @@ def train(
     checkpoint_minutes: float = 10.0,
     recipe_of: str | None = None,
     weights: keras.Model | None = None,
-    began: float | None = None,
+    started: float | None = None,
 ) -> dict:
     """Trains a network and fills its run directory.
 
@@ -49,7 +49,7 @@ def train(
         recipe_of: Which recipe to use if a resumed run has another one: "run" or "flags"; `None`
             refuses.
         weights: Network to start from, of the recipe's variant.
-        began: `time.time()` at which `seconds` starts; now if not given.
+        started: `time.time()` at which `seconds` starts; now if not given.
 
     Returns:
         The content of `metrics.json`: validation metrics of the kept epoch with `val_` in front,
@@ -62,7 +62,7 @@ def train(
         LostWorkerError: If another worker is lost.
         SystemExit: If a signal stopped the run, with status 128 plus its number.
     """
-    began = time.time() if began is None else began
+    started = time.time() if started is None else started
     recipe = rundir.agreed_recipe(recipe, workdir, recipe_of)
     check_network(recipe)
     metrics = rundir.finished_metrics(recipe, workdir)
@@ -73,7 +73,7 @@ def train(
     worker = distribution.this_worker(devices)
     distribution.check_recipe(recipe, devices)
     print(distribution.describe_devices(devices), file=sys.stderr)
-    dataset = split_record.without_learned(open_for(recipe), rundir.learned_before(workdir))
+    dataset = split_record.without_learned(open_for(recipe), rundir.previous_splits(workdir))
     if worker.index == 0:
         print(dataset.contents, file=sys.stderr)
     prepare_keras(recipe)  # after preparing the data, which draws random numbers of its own
@@ -84,7 +84,7 @@ def train(
         stack.enter_context(_failures_as_sentences(worker.count))
         run = Run(recipe, workdir, dataset, devices, signals, 60 * checkpoint_minutes, weights)
         run.run_epochs()
-        return _write_results(run, began)
+        return _write_results(run, started)
 
 
 def open_for(recipe: Recipe) -> datasets.ImageDataset:
@@ -136,14 +136,14 @@ def _failures_as_sentences(workers: int):
         ) from error
 
 
-def _write_results(run: Run, began: float) -> dict:
+def _write_results(run: Run, started: float) -> dict:
     """Writes curves, the kept network and, last, the metrics, which mark the run as finished."""
     kept_epoch = run.epoch - 1 if run.kept_epoch is None else run.kept_epoch
     row, model = run.history[kept_epoch], run.model
     metrics = {key: value for key, value in row.items() if key.startswith("val_")} | {
         "kept_epoch": kept_epoch + 1,
         "epochs": run.epoch,
-        "seconds": round(time.time() - began, 1),
+        "seconds": round(time.time() - started, 1),
         "images_per_second": round(run.progress.images_per_second, 1),
         "data": run.input.dataset.contents.as_json(),
     }
