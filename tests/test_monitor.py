@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, WriteError
 from keras_googlenet.googlenet import HEADS
 from keras_googlenet.training import monitor
 from keras_googlenet.training.monitor import Progress
@@ -142,3 +142,12 @@ def test_on_a_terminal_there_is_a_bar_instead(clock, monkeypatch, capsys):
     run_epoch(Progress(BATCH, EPOCHS), clock, 0)
     text = capsys.readouterr().err
     assert "epoch 1/5" in text and "0/500" in text and "step " not in text
+
+
+def test_tensorboard_names_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "logs").write_text("not a folder")
+    tensorboard = monitor.TensorBoard(tmp_path / "logs")
+    with pytest.raises(WriteError, match="logs cannot be written .*; free space"):
+        tensorboard.add_steps(1, {"main_loss": 1.0})
+    with pytest.raises(WriteError, match="logs cannot be written"):
+        tensorboard.add_epoch({"epoch": 0, "loss": 1.0}, images_per_second=1.0)
