@@ -1,4 +1,4 @@
-"""How fast a network trains, beside torchvision's, and what the loop around a step costs.
+"""Training speed and memory of our networks and torchvision's, and the overhead of the loop.
 
     python -m benchmarks.training
     python -m benchmarks.training --only "batchnorm bfloat16" "torchvision bfloat16" --json
@@ -6,9 +6,9 @@
     KERAS_BACKEND=jax python -m benchmarks.training --device gpu --batch-size 256
 
 Every row is a process of its own, which trains on one batch of random images: three heads, SGD
-with Nesterov momentum, label smoothing. They take turns, so that whatever disturbs the machine
-disturbs all; the figures are medians over the turns. Under JAX only the network and the step are
-ours. Peers: `python -m pip install -r requirements-bench.txt`.
+with Nesterov momentum, label smoothing. The rows run in turns, so that other load on the machine
+affects all of them; the figures are medians over the turns. With JAX only the network and the step
+are ours. Peers: `python -m pip install -r requirements-bench.txt`.
 """
 
 import json
@@ -22,7 +22,7 @@ from benchmarks.variants import multiply_adds
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
 
-SPEED_TARGETS = (  # row, least ratio of images/s, to which row
+SPEED_TARGETS = (  # row, least ratio of images/s, peer
     ("batchnorm float32", 1.35, "torchvision float32"),
     ("batchnorm bfloat16", 1.25, "torchvision bfloat16"),
     ("paper float32", 1.25, "torchvision float32"),
@@ -32,17 +32,19 @@ MEMORY_TARGET = 1.1  # greatest ratio of the same pairs
 
 
 def main():
-    """Prints a Markdown table with a row a network, or JSON."""
+    """Prints a Markdown table with a row for each network, or JSON."""
     parser = cli.parser(__doc__)
     names = list(training_rows.ROWS)
-    parser.add_argument("--turns", type=cli.positive, default=5, help="turns of each row")
-    parser.add_argument("--steps", type=cli.positive, default=2, help="training steps a turn")
-    parser.add_argument("--batch-size", type=cli.positive, default=32, help="images a step")
+    parser.add_argument("--turns", type=cli.positive, default=5, help="measurements of each row")
+    parser.add_argument("--steps", type=cli.positive, default=2, help="training steps per turn")
+    parser.add_argument("--batch-size", type=cli.positive, default=32, help="images per step")
     parser.add_argument("--image-size", type=cli.positive, default=224, help="side in pixels")
-    parser.add_argument("--threads", type=cli.positive, default=2, help="processor cores to use")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where")
-    parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help="some rows")
-    parser.add_argument("--all", action="store_true", help="also what fusing gives and bits cost")
+    parser.add_argument("--threads", type=cli.positive, default=2, help="CPU threads")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="device")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help="rows to run")
+    parser.add_argument(
+        "--all", action="store_true", help="also rows without fusing, and with --deterministic"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(flags.threads)
@@ -50,7 +52,7 @@ def main():
     plain = [name for name in names if flags.all or "," not in name]
     rows = {name: Row(context, name, vars(flags)) for name in flags.only or plain}
     for row in rows.values():
-        row.ask("turn")  # compiles, and does not count
+        row.ask("turn")  # warm-up: compiles the step
     seconds = {name: [] for name in rows}
     for done in range(flags.turns):
         for name, row in rows.items():
@@ -68,7 +70,7 @@ def main():
 
 
 class Row:
-    """A network in a process of its own."""
+    """A network in its own process."""
 
     def __init__(self, context, name: str, settings: dict):
         self.name = name
@@ -77,11 +79,11 @@ class Row:
             target=training_rows.serve, args=(name, settings, theirs), daemon=True
         )
         self.process.start()
-        theirs.close()  # else the end of the process would not end the pipe
+        theirs.close()  # otherwise the pipe stays open when the process ends
         self.device = self._receive()
 
     def ask(self, question: str):
-        """Returns the seconds of a turn, or a dictionary of facts."""
+        """Returns the seconds of a "turn", or the dictionary of "facts"."""
         self.pipe.send(question)
         return self._receive()
 
@@ -94,11 +96,11 @@ class Row:
         try:
             return self.pipe.recv()
         except EOFError as error:
-            raise UserError(f"{self.name} does not run; its error stands above.") from error
+            raise UserError(f"{self.name} failed; see its error above.") from error
 
 
 def rate(seconds: list[float], flags) -> dict[str, float]:
-    """Returns the median speed of the turns and the ends of their range."""
+    """Returns median, least and greatest speed of the turns."""
     speeds = [flags.steps * flags.batch_size / turn for turn in seconds]
     return {
         "images_per_second": statistics.median(speeds),
@@ -108,22 +110,22 @@ def rate(seconds: list[float], flags) -> dict[str, float]:
 
 
 def multiply_adds_of(variant: str, size: int) -> int:
-    """Counts those of one image through the network and its heads."""
+    """Counts the multiply-adds of the network and its heads for one image."""
     from keras_googlenet import GoogLeNet
 
     return sum(map(multiply_adds, GoogLeNet(variant=variant, input_shape=(size, size, 3)).layers))
 
 
 def print_all(results: dict[str, dict], flags):
-    """Prints the rows, what the loop costs, and how the targets are met."""
+    """Prints the rows and the comparisons with the targets."""
     where = f"{processor()}, {flags.threads} threads" if flags.device == "cpu" else "GPU"
     print(
         f"{where}, {flags.image_size} px, batch {flags.batch_size}, medians of {flags.turns} turns "
         f"of {flags.steps} steps\n"
     )
     print(
-        "| network | images/s | range | of the peak | peak memory, MB | of it above the import "
-        "| losses | checkpoint, s | validation, images/s |"
+        "| network | images/s | range | of the peak | peak memory, MB | above the import, MB "
+        "| reading losses | checkpoint, s | validation, images/s |"
     )
     print("|---" * 9 + "|")
     for name, row in results.items():
@@ -149,7 +151,7 @@ def print_all(results: dict[str, dict], flags):
 
 
 def target_line(name: str, row: dict, least: float, peer: str, other: dict) -> str:
-    """Compares a row with its peer."""
+    """Returns the comparison of a row with its peer."""
     speed, memory, above = (
         f(row) / f(other)
         for f in (
@@ -159,8 +161,8 @@ def target_line(name: str, row: dict, least: float, peer: str, other: dict) -> s
         )
     )
     return (
-        f"\n{name}: {speed:.2f} x the speed of {peer}, to reach {least}; {memory:.2f} x its peak "
-        f"memory, to reach {MEMORY_TARGET}, and {above:.2f} x without what importing takes"
+        f"\n{name}: {speed:.2f} x the speed of {peer} (target {least}); {memory:.2f} x its peak "
+        f"memory (target {MEMORY_TARGET}), {above:.2f} x without the memory of imports"
     )
 
 

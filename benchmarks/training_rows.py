@@ -1,4 +1,4 @@
-"""The rows of benchmarks.training: a network, one training step of it, and what it takes."""
+"""The rows of benchmarks.training: for each network its training step, speed and memory."""
 
 import importlib
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 CLASSES = 1000
-PRODUCT = 4096  # side of the matrices whose product is the peak
-READ_EVERY = 10  # steps whose losses are read together, as the loop does
-ROWS = {  # name: (kind, variant, precision, what else is special)
+PRODUCT = 4096  # side of the matrices whose product measures the peak speed
+READ_EVERY = 10  # steps whose losses are read together, as in the loop
+ROWS = {  # name: (kind, variant, precision, special setting)
     "batchnorm float32": ("keras", "batchnorm", "float32", None),
     "batchnorm bfloat16": ("keras", "batchnorm", "bfloat16", None),
     "paper float32": ("keras", "paper", "float32", None),
@@ -28,12 +28,12 @@ ROWS = {  # name: (kind, variant, precision, what else is special)
 
 
 def serve(name: str, settings: dict, pipe):
-    """Builds a row and answers "turn" and "facts" until `None` comes.
+    """Builds a row and answers "turn" and "facts" until it receives `None`.
 
     Args:
         name: Key of `ROWS`.
         settings: Flags of benchmarks.training.
-        pipe: Its first message is the device, in words.
+        pipe: Connection; the first message sent is the name of the device.
     """
     kind, variant, precision, special = ROWS[name]
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
@@ -42,40 +42,40 @@ def serve(name: str, settings: dict, pipe):
     pipe.send(row.device)
     for question in iter(pipe.recv, None):
         if question == "turn":
-            began = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(settings["steps"]):
                 row.step()
             row.wait()
-            pipe.send(time.perf_counter() - began)
+            pipe.send(time.perf_counter() - started)
         else:
             pipe.send(row.facts())
 
 
 def resident_bytes() -> int:
-    """Memory of this process now."""
+    """Returns the memory of this process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def peak_resident_bytes() -> int:
-    """Memory of this process at its peak."""
+    """Returns the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def random_batch(settings: dict):
-    """Images `(n, size, size, 3)` uint8 and labels `(n,)`."""
+    """Returns images `(n, size, size, 3)` uint8 and labels `(n,)`."""
     random, size = np.random.default_rng(0), settings["image_size"]
     images = random.integers(0, 256, (settings["batch_size"], size, size, 3), "uint8")
     return images, random.integers(0, CLASSES, settings["batch_size"])
 
 
 def seconds_of(function, wait, repeats: int = 5) -> float:
-    """Shortest of some calls, after one that does not count."""
+    """Returns the seconds of the fastest of some calls, after one to warm up."""
     taken = []
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        started = time.perf_counter()
         wait(function())
-        taken.append(time.perf_counter() - began)
+        taken.append(time.perf_counter() - started)
     return min(taken[1:])
 
 
@@ -117,7 +117,7 @@ class TensorFlow:
         self.batch = (tf.constant(images), tf.one_hot(labels, CLASSES))
 
     def _run(self, folder: Path):
-        """A run on the first images of `CLASSES` classes; it is not gone through."""
+        """Returns a run on a few images of one of `CLASSES` classes; its epochs are not run."""
         from keras_googlenet.data.datasets import ImageDataset, folder_split
         from keras_googlenet.training.loop import Run
         from keras_googlenet.training.signals import Signals
@@ -135,15 +135,15 @@ class TensorFlow:
         return Run(self.recipe, folder / "run", data, strategy, Signals(), 600.0)
 
     def step(self):
-        """Takes a training step."""
+        """Runs a training step."""
         self.sums = self.run.train_step(self.batch)
 
     def wait(self):
-        """Waits until the device is done."""
+        """Waits until the device has finished."""
         self.sums.numpy()
 
     def facts(self) -> dict:
-        """Measures what else there is to know; training is over then."""
+        """Measures memory, peak speed and the loop; call it after training."""
         if self.gpu:
             peak = self.tf.config.experimental.get_memory_info("GPU:0")["peak"]
             self.import_bytes = 0
@@ -218,15 +218,15 @@ class Jax:
         self.train = step
 
     def step(self):
-        """Takes a training step."""
+        """Runs a training step."""
         self.state, self.value = self.train(self.state, *self.batch)
 
     def wait(self):
-        """Waits until the device is done."""
+        """Waits until the device has finished."""
         self.value.block_until_ready()
 
     def facts(self) -> dict:
-        """Measures what else there is to know."""
+        """Measures memory and peak speed."""
         numbers = self.platform.memory_stats()  # none on a CPU
         peak = numbers["peak_bytes_in_use"] if numbers else peak_resident_bytes()
         with self.jax.default_device(self.platform):
@@ -251,26 +251,26 @@ class Torch:
         sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
         models = importlib.import_module("torchvision_peer").import_models()
         self.gpu = settings["device"] == "gpu"
-        self.place = "cuda" if self.gpu else "cpu"
+        self.torch_device = "cuda" if self.gpu else "cpu"
         self.device = torch.cuda.get_device_name() if self.gpu else "CPU"
         torch.set_num_threads(settings["threads"])
         self.torch, self.dtype = torch, getattr(torch, precision)
         network = models.googlenet(weights=None, aux_logits=True, init_weights=False)
-        self.network = network.train().to(self.place, memory_format=torch.channels_last)
+        self.network = network.train().to(self.torch_device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=4e-5
         )
         self.loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
         images, labels = random_batch(settings)
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.place)
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.torch_device)
         self.images = (x.float() / 127.5 - 1).to(memory_format=torch.channels_last)
-        self.labels = torch.from_numpy(labels).to(self.place)
+        self.labels = torch.from_numpy(labels).to(self.torch_device)
 
     def step(self):
-        """Takes a training step."""
+        """Runs a training step."""
         self.optimizer.zero_grad(set_to_none=True)
         mixed = self.dtype != self.torch.float32
-        with self.torch.autocast(self.place, dtype=self.torch.bfloat16, enabled=mixed):
+        with self.torch.autocast(self.torch_device, dtype=self.torch.bfloat16, enabled=mixed):
             outputs = self.network(self.images)
             losses = [self.loss(head, self.labels) for head in outputs]
         value = losses[0] + 0.3 * losses[1] + 0.3 * losses[2]
@@ -278,15 +278,15 @@ class Torch:
         self.optimizer.step()
 
     def wait(self):
-        """Waits until the device is done."""
+        """Waits until the device has finished."""
         if self.gpu:
             self.torch.cuda.synchronize()
 
     def facts(self) -> dict:
-        """Measures what else there is to know."""
+        """Measures memory and peak speed."""
         torch = self.torch
         peak = torch.cuda.max_memory_allocated() if self.gpu else peak_resident_bytes()
-        a = torch.ones((PRODUCT, PRODUCT), dtype=self.dtype, device=self.place)
+        a = torch.ones((PRODUCT, PRODUCT), dtype=self.dtype, device=self.torch_device)
         return {
             "import_bytes": 0 if self.gpu else self.import_bytes,
             "peak_bytes": peak,

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Writes files and folders atomically: complete, or not at all."""
 
 import contextlib
 import os
@@ -12,23 +12,23 @@ from keras_googlenet.errors import WriteError
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a path to write to; what stands there in the end takes the name `path` at once.
+    """Replaces a file, or makes a folder, by one rename after the block has written it.
 
-    The temporary file or folder lies in a hidden folder beside `path`, so that the last step is
-    one rename; if the block fails, nothing is left of it and `path` is as it was. The bytes are on
-    the disk before the rename, and the rename after it: a loss of power leaves the old or the new.
+    It is written in a hidden temporary folder beside `path`, which is removed if the block fails.
+    Bytes are synced to disk before the rename, and the rename after it, so that even a loss of
+    power leaves the old or the new content.
 
     Args:
         path: File or folder to make. A file may be replaced, a folder must be new.
 
     Yields:
-        A path of the same name that does not exist yet.
+        A path of the same name to write to, which does not exist yet.
 
     Raises:
-        WriteError: If the place cannot be written to, or is full.
+        WriteError: If the path cannot be written to, or the disk is full.
     """
     path = Path(path)
-    new = [folder for folder in path.parents if not folder.exists()]  # the deepest first
+    new = [folder for folder in path.parents if not folder.exists()]  # deepest first
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=_prefix(path)) as folder:
@@ -41,23 +41,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or error
         raise WriteError(
-            f"{path} cannot be written ({reason}); make room or give another place."
+            f"{path} cannot be written ({reason}); free space or give another path."
         ) from error
     finally:
         with contextlib.suppress(OSError):
             for folder in new:
-                folder.rmdir()  # stays unless it is empty
-
-
-def leftovers(path: Path) -> list[Path]:
-    """Lists the hidden folders in which a process was killed while it wrote `path`."""
-    return [found for found in path.parent.glob(f"{_prefix(path)}*") if found.is_dir()]
+                folder.rmdir()  # fails unless it is empty
 
 
 def remove_leftovers(path: Path):
-    """Removes them; nobody else may be writing `path`."""
-    for folder in leftovers(path):
-        shutil.rmtree(folder)
+    """Removes temporary folders of killed processes; no other process may be writing `path`."""
+    for folder in path.parent.glob(f"{_prefix(path)}*"):
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
 
 def _prefix(path: Path) -> str:
@@ -65,7 +61,7 @@ def _prefix(path: Path) -> str:
 
 
 def _sync(path: Path):
-    """Puts the bytes of a file, or the names in a folder, on the disk."""
+    """Writes the bytes of a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

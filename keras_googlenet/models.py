@@ -1,4 +1,4 @@
-"""What every script starts from: a network by name, and all that is needed to use it."""
+"""Loads MODEL, as every script does: a network with its variant, labels and image size."""
 
 import json
 from pathlib import Path
@@ -22,17 +22,17 @@ from keras_googlenet.run_files import LABELS_FILE, MODEL_FILE, RECIPE_FILE
 from keras_googlenet.weights import publishes_aux_heads
 
 PUBLISHED = "imagenet"
-PUBLISHED_VARIANT = "paper"  # whose published weights, if nobody says
+PUBLISHED_VARIANT = "paper"  # of the published weights, by default
 
 
 class LoadedModel(NamedTuple):
-    """A network and what its numbers mean.
+    """A network and the meaning of its inputs and outputs.
 
     Attributes:
         model: In normal form, with three outputs or one, not compiled.
-        variant: Key of `VARIANTS`; decides the preprocessing, where none is inside the network.
+        variant: Key of `VARIANTS`; sets the preprocessing, unless it is inside the network.
         labels: Class names in the order of the outputs.
-        image_size: Side of the pictures that it was trained on.
+        image_size: Side of its input images in pixels.
         recipe: Content of `recipe.json`; `None` outside a run directory.
         workdir: The run directory, if it is one.
     """
@@ -54,7 +54,7 @@ class LoadedModel(NamedTuple):
             `(n, classes)` float32.
 
         Raises:
-            UserError: If the images are not as `check_images` wants them.
+            UserError: If the images have another shape or range.
         """
         images = check_images(images, self.model.inputs[0].shape[1:3])
         outputs = self.model.predict_on_batch(preprocess_for(self.model, images))
@@ -66,16 +66,16 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
 
     Args:
         name: A run directory of train.py, a `.keras` file, or "imagenet" for published weights.
-        variant: Whose published weights, "paper" if not given; of a file, the one it must have.
-        need_classifier: Whether to refuse a network that gives no probabilities. Without, its
-            trunk must be given the variant's preprocessing, which training feeds.
+        variant: Variant of the published weights, "paper" by default; a file must have it.
+        need_classifier: Whether to refuse a network that gives no probabilities. If not, its
+            trunk must expect the variant's preprocessing, which training applies.
 
     Returns:
         The network with its variant, labels, image size and recipe.
 
     Raises:
-        UserError: If there is no such model, it is no GoogLeNet as `normal_form` takes it for
-            square color images of one size, its weights hold NaN, or its labels do not fit.
+        UserError: If there is no such model, `normal_form` refuses it, it is not for square color
+            images of one size, its weights hold NaN, or its labels do not match.
     """
     if name == PUBLISHED:
         return _load_published(variant or PUBLISHED_VARIANT)
@@ -85,13 +85,16 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
         recipe = _read_recipe(path / RECIPE_FILE)
     else:
         file, labels_file, recipe = path, labels_path(path), None
-    model = _usable(_load_file(file, name), file, need_classifier)
-    found = _variant(model, file, variant)
-    classes = model.outputs[0].shape[-1]
+    model = _checked(_load_file(file, name), file, need_classifier)
+    its_variant = variant_of(model)
+    if variant not in (None, its_variant):
+        raise UserError(
+            f"{file} holds the variant {its_variant}, not {variant}; leave --variant out."
+        )
     return LoadedModel(
         model=model,
-        variant=found,
-        labels=_read_labels(labels_file, classes),
+        variant=its_variant,
+        labels=_read_labels(labels_file, model.outputs[0].shape[-1]),
         image_size=model.inputs[0].shape[1],
         recipe=recipe,
         workdir=path if path.is_dir() else None,
@@ -99,7 +102,6 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
 
 
 def _load_published(variant: str) -> LoadedModel:
-    """The 1000 classes in the usual order, whatever order the publisher's head has."""
     model = GoogLeNet(weights=PUBLISHED, variant=variant, aux_heads=publishes_aux_heads(variant))
     labels = default_labels(model.outputs[0].shape[-1])
     return LoadedModel(model, variant, labels, model.inputs[0].shape[1], recipe=None)
@@ -112,15 +114,15 @@ def _load_file(file: Path, name) -> keras.Model:
             "has finished, a .keras file, or imagenet."
         )
     if file.suffix != ".keras":
-        raise UserError(f"{file} is no .keras file; give one, or a run directory.")
+        raise UserError(f"{file} is no .keras file; give a .keras file or a run directory.")
     try:
         return keras.models.load_model(file, compile=False)
-    except Exception as error:  # Keras raises almost anything for a damaged file
+    except Exception as error:  # for a damaged file Keras raises errors of many types
         raise UserError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
 
 
-def _usable(model: keras.Model, file: Path, need_classifier: bool) -> keras.Model:
-    """Returns the normal form of a network that the scripts can use."""
+def _checked(model: keras.Model, file: Path, need_classifier: bool) -> keras.Model:
+    """Returns the normal form of a network, after all checks."""
     try:
         network = normal_form(model)
     except UserError as error:
@@ -133,13 +135,6 @@ def _usable(model: keras.Model, file: Path, need_classifier: bool) -> keras.Mode
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     return network
-
-
-def _variant(model: keras.Model, file: Path, expected: str | None) -> str:
-    found = variant_of(model)
-    if expected not in (None, found):
-        raise UserError(f"{file} holds the variant {found}, not {expected}; leave --variant out.")
-    return found
 
 
 def _check_input(model: keras.Model, file: Path):
@@ -161,7 +156,7 @@ def _check_weights(model: keras.Model, file: Path):
         names = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
         raise UserError(
             f"{file} has NaN or infinity in its weights ({names}), so its training diverged; "
-            "train again with a lower learning rate, or give a file from before."
+            "train again with a lower learning rate, or give an earlier file."
         )
 
 
@@ -171,8 +166,8 @@ def _read_labels(file: Path, classes: int) -> list[str]:
     labels = read_labels(file)
     if len(labels) != classes:
         raise UserError(
-            f"{file} names {len(labels)} classes but the model has {classes}; put the labels "
-            "beside the model that they belong to."
+            f"{file} names {len(labels)} classes but the model has {classes}; put the model's own "
+            "labels beside it."
         )
     return labels
 

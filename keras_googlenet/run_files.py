@@ -8,5 +8,8 @@ METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.keras"
 CHECKPOINTS = "checkpoints"  # folder
 LOGS = "logs"  # folder, for TensorBoard
-CONTENTS_FILE = "data.json"  # what was found in the data set, for people
-SPLIT_FILE = "data.npz"  # which images were trained and validated on, for comparison
+CONTENTS_FILE = "data.json"  # contents of the data set, for people
+SPLIT_FILE = "data.npz"  # images of the training and validation set, for comparison
+
+RESULT_FILES = (HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE)
+FILES = (RECIPE_FILE, LABELS_FILE, *RESULT_FILES, CONTENTS_FILE, SPLIT_FILE)

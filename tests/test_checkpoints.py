@@ -12,65 +12,65 @@ ROLES = ("momentum", "velocity", "average")  # of Adam, with an average
 
 
 @pytest.fixture
-def kept(tmp_path):
+def store(tmp_path):
     return Checkpoints(tmp_path / "checkpoints")
 
 
-def save(kept, step, value=1 / 3):
+def save(store, step, value=1 / 3):
     arrays = {"conv/kernel": np.full(3, value, "float32"), "seed": np.int32(7)}
-    kept.save(arrays, {"epoch": 0, "step": step, "history": [{"loss": 0.1}]})
+    store.save(arrays, {"epoch": 0, "step": step, "history": [{"loss": 0.1}]})
 
 
-def newest_step(kept):
-    return kept.newest()[1]["step"]
+def newest_step(store):
+    return store.newest()[1]["step"]
 
 
-def files(kept):
-    return sorted(path.name for path in kept.folder.iterdir())
+def files(store):
+    return sorted(path.name for path in store.folder.iterdir())
 
 
-def test_what_is_saved_comes_back_to_the_bit(kept):
-    assert kept.newest() is None
-    save(kept, 1)
-    arrays, record = kept.newest()
+def test_what_is_saved_comes_back_to_the_bit(store):
+    assert store.newest() is None
+    save(store, 1)
+    arrays, record = store.newest()
     assert record == {"epoch": 0, "step": 1, "history": [{"loss": 0.1}]}
     assert arrays.keys() == {"conv/kernel", "seed"} and arrays["seed"] == 7
     np.testing.assert_array_equal(arrays["conv/kernel"], np.full(3, 1 / 3, "float32"))
 
 
-def test_the_two_newest_stay(kept):
+def test_the_two_newest_stay(store):
     for step in (9, 10, 100):
-        save(kept, step)
-    assert files(kept) == ["00000-00000010.npz", "00000-00000100.npz"]
+        save(store, step)
+    assert files(store) == ["00000-00000010.npz", "00000-00000100.npz"]
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"x" * 99])
-def test_the_newest_good_one_is_found_beside_a_truncated_one(damage, kept, capsys):
-    save(kept, 1, value=1)
-    save(kept, 2, value=2)
-    newest = kept.folder / "00000-00000002.npz"
+def test_a_damaged_checkpoint_is_skipped_and_removed(damage, store, capsys):
+    save(store, 1, value=1)
+    save(store, 2, value=2)
+    newest = store.folder / "00000-00000002.npz"
     newest.write_bytes(damage(newest.read_bytes()))
-    arrays, record = kept.newest()
+    arrays, record = store.newest()
     assert record["step"] == 1
     assert "00000-00000002.npz is damaged" in capsys.readouterr().err
     np.testing.assert_array_equal(arrays["conv/kernel"], np.ones(3))
-    kept.remove_leftovers()
-    assert files(kept) == ["00000-00000001.npz"]
+    store.remove_leftovers()
+    assert files(store) == ["00000-00000001.npz"]
 
 
-def test_a_flipped_bit_is_noticed(kept):
-    save(kept, 1, value=1)
-    save(kept, 2, value=2)
-    newest = kept.folder / "00000-00000002.npz"
+def test_a_flipped_bit_is_noticed(store):
+    save(store, 1, value=1)
+    save(store, 2, value=2)
+    newest = store.folder / "00000-00000002.npz"
     content = bytearray(newest.read_bytes())
     place = content.index(np.full(3, 2, "float32").tobytes())
     content[place] ^= 1
     newest.write_bytes(content)
-    assert newest_step(kept) == 1
+    assert newest_step(store) == 1
 
 
-def test_a_full_disk_costs_the_new_one_only(kept, monkeypatch):
-    save(kept, 1, value=1)
+def test_a_full_disk_keeps_the_old_checkpoint(store, monkeypatch):
+    save(store, 1, value=1)
 
     def full(file, **arrays):
         file.write(b"half")
@@ -78,29 +78,29 @@ def test_a_full_disk_costs_the_new_one_only(kept, monkeypatch):
 
     monkeypatch.setattr(checkpoints.np, "savez", full)
     with pytest.raises(WriteError, match="No space left on device"):
-        save(kept, 2, value=2)
-    assert files(kept) == ["00000-00000001.npz"]
+        save(store, 2, value=2)
+    assert files(store) == ["00000-00000001.npz"]
     monkeypatch.undo()
-    assert newest_step(kept) == 1
-    save(kept, 3)
-    assert files(kept) == ["00000-00000001.npz", "00000-00000003.npz"]
+    assert newest_step(store) == 1
+    save(store, 3)
+    assert files(store) == ["00000-00000001.npz", "00000-00000003.npz"]
 
 
-def test_half_written_files_of_a_killed_process_are_removed(kept):
-    save(kept, 1)
-    half = kept.folder / ".00000-00000002.npz.abc"
+def test_half_written_files_of_a_killed_process_are_removed(store):
+    save(store, 1)
+    half = store.folder / ".00000-00000002.npz.abc"
     half.mkdir()
     (half / "00000-00000002.npz").write_bytes(b"half")
-    kept.remove_leftovers()
-    assert files(kept) == ["00000-00000001.npz"]
+    store.remove_leftovers()
+    assert files(store) == ["00000-00000001.npz"]
 
 
-def test_one_of_an_earlier_version_is_refused(kept):
-    """Its arrays stood in order, so that two of one shape could be taken for each other."""
-    kept.folder.mkdir()
-    np.savez(kept.folder / "00000-00000001.npz", **{"record": "{}", "00000": np.ones(3)})
+def test_a_checkpoint_of_an_earlier_version_is_refused(store):
+    """It stored arrays by position, so that two of one shape could be swapped."""
+    store.folder.mkdir()
+    np.savez(store.folder / "00000-00000001.npz", **{"record": "{}", "00000": np.ones(3)})
     with pytest.raises(UserError, match="written by an earlier version.* another --workdir"):
-        kept.newest()
+        store.newest()
 
 
 def network_and_optimizer(optimizer=keras.optimizers.Adam):
@@ -112,8 +112,8 @@ def network_and_optimizer(optimizer=keras.optimizers.Adam):
     return model, optimizer
 
 
-def test_variables_are_told_by_layer_and_role_whatever_was_built_before():
-    """Keras numbers the states of dropout through the process."""
+def test_names_of_variables_do_not_depend_on_what_was_built_before():
+    """Keras numbers the random states of dropout within the process."""
     names = [variables_by_name(*network_and_optimizer()).keys() for _ in range(2)]
     assert names[0] == names[1]
     assert names[0] == {
@@ -126,7 +126,7 @@ def test_variables_are_told_by_layer_and_role_whatever_was_built_before():
     }
 
 
-def test_moments_of_one_shape_do_not_change_places():
+def test_moments_of_one_shape_are_not_swapped():
     variables = variables_by_name(*network_and_optimizer())
     arrays = values(variables)
     for number, role in enumerate(ROLES):

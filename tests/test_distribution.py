@@ -83,13 +83,11 @@ def flat(variables):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("looks_at_all", [True, False])
-def test_batch_normalization_looks_at_the_whole_batch_if_it_is_asked_to(
-    looks_at_all, image_folder, tmp_path
-):
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_sync_batch_norm_uses_the_whole_batch(synchronized, image_folder, tmp_path):
     flags = ["--batch-size", "24", "--epochs", "1", "--learning-rate", "0.02", "--strategy"]
     one = start(1, image_folder, tmp_path / "one", *flags, "none", network="small")
-    more = ["--sync-batch-norm"] if looks_at_all else []
+    more = ["--sync-batch-norm"] if synchronized else []
     two = start(2, image_folder, tmp_path / "two", *flags, "mirrored", *more, network="small")
     one.finish(), two.finish()
     keras.utils.set_random_seed(3)
@@ -99,15 +97,15 @@ def test_batch_normalization_looks_at_the_whole_batch_if_it_is_asked_to(
     moving_of_two, weights_of_two = statistics_and_weights(tmp_path / "two")
     norm = np.linalg.norm
     far = norm(moving_of_two - moving) / norm(moving)
-    if looks_at_all:
+    if synchronized:
         assert far < TOLERANCE_STATISTICS
         assert norm(weights_of_two - weights) < TOLERANCE_UPDATE * norm(weights - before)
     else:
-        assert 10 * TOLERANCE_STATISTICS < far < 0.3  # by which images stand in which half
+        assert 10 * TOLERANCE_STATISTICS < far < 0.3  # depends on which images are in which half
 
 
 def print_first_step(devices):
-    """What the first step of a small network, clipped, says of its heads, and where it leads."""
+    """Prints the sums of the first step of a small network, clipped, and its updated weights."""
     training_process.divide_processor(devices)
     strategy = distribution.choose_strategy("mirrored" if devices > 1 else "none")
     keras.utils.set_random_seed(3)
@@ -195,7 +193,7 @@ def test_two_workers_agree_with_one_device_and_one_writes(single, image_folder, 
 
 @pytest.mark.slow
 def test_a_signal_to_one_worker_stops_all_and_they_resume(single, image_folder, tmp_path):
-    """They agree when they read their losses: each step here, else each second or so."""
+    """They agree when they read their losses: at each step here, else about once a second."""
     moments, flags = (None, ("step", 3, "SIGTERM")), ("--checkpoint-minutes", "0")
     workers = start_workers(image_folder, tmp_path / "run", *flags, moments=moments)
     assert [worker.join() for worker in workers] == [143, 143], [w.text for w in workers]
@@ -206,7 +204,7 @@ def test_a_signal_to_one_worker_stops_all_and_they_resume(single, image_folder, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
-def test_who_loses_another_worker_asks_to_be_started_again(lost, image_folder, tmp_path):
+def test_a_worker_that_loses_another_asks_to_be_restarted(lost, image_folder, tmp_path):
     moments = [None, None]
     moments[lost] = ("step", 3, "SIGKILL")
     workers = start_workers(image_folder, tmp_path / "run", moments=moments, network="small")
@@ -215,22 +213,22 @@ def test_who_loses_another_worker_asks_to_be_started_again(lost, image_folder, t
     assert "error: another worker was lost; start the same command again" in text
 
 
-def check_places(places):
-    """Compares where two workers stand, as one of them."""
+def check_steps(steps):
+    """Compares the global steps of two workers, as one of them."""
     strategy = distribution.choose_strategy()
     worker = distribution.this_worker(strategy)
-    distribution.check_same_step(strategy, worker, places[worker.index])
+    distribution.check_same_step(strategy, worker, steps[worker.index])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("places", "agree"), [((5, 5), True), ((5, 6), False)])
-def test_workers_with_different_checkpoints_are_refused(places, agree, tmp_path):
-    for worker in call_on_two_workers(check_places, places, tmp_path):
+@pytest.mark.parametrize(("steps", "agree"), [((5, 5), True), ((5, 6), False)])
+def test_workers_with_different_checkpoints_are_refused(steps, agree, tmp_path):
+    for worker in call_on_two_workers(check_steps, steps, tmp_path):
         assert (worker.join() == 0) == agree, worker.text
         assert ("the workers found different checkpoints" in worker.text) != agree
 
 
-def test_what_several_devices_cannot_do_is_refused():
+def test_recipes_for_one_device_are_refused_on_several():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     distribution.check_recipe(Recipe(jit=True), strategy)
 
@@ -276,8 +274,8 @@ CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ("worker", "TF_CONFIG is no JSON .*, or be unset"),
-        ("[]", "TF_CONFIG is no JSON"),
+        ("worker", "TF_CONFIG is not a JSON object .*, or be unset"),
+        ("[]", "TF_CONFIG is not a JSON object"),
         ({"cluster": CLUSTER}, "no task of this process; it must look like"),
         ({"cluster": CLUSTER, "task": None}, "no task of this process"),
         ({"cluster": CLUSTER, "task": {"index": 0}}, "no task of this process"),
@@ -301,13 +299,13 @@ CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
         ),
     ],
 )
-def test_a_tf_config_that_names_nobody_who_trains_is_refused(config, sentence):
+def test_a_tf_config_without_a_training_task_is_refused(config, sentence):
     text = config if isinstance(config, str) else json.dumps(config)
     with pytest.raises(UserError, match=sentence):
         distribution.cluster_resolver(text)
 
 
-def test_servers_and_evaluators_are_not_waited_for():
+def test_parameter_servers_and_evaluators_are_left_out():
     config = {"cluster": CLUSTER | {"ps": ["d:1"], "evaluator": ["e:1"]}}
     config["task"] = {"type": "worker", "index": "1"}  # a number as text, as TensorFlow takes it
     resolver = distribution.cluster_resolver(json.dumps(config))

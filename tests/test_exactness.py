@@ -1,7 +1,7 @@
-"""`--deterministic`: the first steps of the true network, in several processes on busy cores.
+"""`--deterministic`: the first steps of the whole network, in several processes on busy cores.
 
-Processes that begin by themselves lay their memory out differently, and a busy processor runs
-their operations in other orders: both have changed sums of gradients before.
+Separate processes have other memory addresses, and on busy cores operations run in another order:
+both have changed sums of gradients before.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 FULL_WIDTH = True
 FLAGS = ["--image-size", "65", "--epochs", "1", "--warmup-epochs", "0", "--seed", "7"]
 FLAGS += ["--recipe", "small", "--deterministic", "--batch-size", "64"]  # of 192 images: 3 steps
-LINKS = 8  # to each of the 24 images: in small batches sums have never come in another order
+LINKS = 8  # to each of the 24 images: in small batches the order of sums has never changed
 BURNERS = 2
 
 

@@ -1,10 +1,11 @@
-"""What a run's batches are made of: each setting of the recipe, and what the step gets."""
+"""The batches of a run: each setting of the recipe, and the tensors that the step receives."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_googlenet.data import datasets, pipeline
+from keras_googlenet.errors import UserError
 from keras_googlenet.training.input_pipeline import InputPipeline
 from keras_googlenet.training.recipe import Recipe
 
@@ -38,7 +39,7 @@ def test_every_setting_reaches_the_pipeline(input_of, monkeypatch):
     made = input_of(seed=5, min_crop_area=0.7, **changes)
     next(iter(made.train(14)))
     ((*numbers, augmentation, more),) = asked
-    assert numbers == [24, 65, 8, 5]  # the training half, not the 9 of validation
+    assert numbers == [24, 65, 8, 5]  # the training split, not the 9 of validation
     assert augmentation == {"area": (0.7, 1.0), "randaugment": False} | changes
     assert (more["first_step"], more["classes"]) == (14, 3)
 
@@ -55,7 +56,7 @@ def test_a_validation_shows_all_images_as_they_are_evaluated(input_of):
 
 
 @pytest.mark.parametrize(("most", "epochs", "steps"), [(1, 1, [1]), (3, 1, [3]), (7, 3, [3, 3, 1])])
-def test_a_smoke_run_ends_after_so_many_steps(most, epochs, steps, input_of):
+def test_max_steps_ends_the_run(most, epochs, steps, input_of):
     made = input_of(max_steps=most)
     assert made.epochs == epochs
     assert [made.steps_of(epoch) for epoch in range(epochs)] == steps
@@ -76,3 +77,13 @@ def test_balanced_weights_give_each_class_the_same_sum(input_of, tmp_path, image
     made = InputPipeline(recipe, opened, tf.distribute.get_strategy(), print)
     weights = made.class_weights().numpy()
     np.testing.assert_allclose(weights * list(counts.values()), 11 / 3, rtol=1e-6)
+
+
+def test_fewer_images_than_devices_are_refused(image_folder):
+    class Strategy:
+        num_replicas_in_sync = 200
+        cluster_resolver = None
+
+    opened = datasets.open_dataset(str(image_folder))
+    with pytest.raises(UserError, match="has 24 images to train on for 200 devices"):
+        InputPipeline(Recipe(), opened, Strategy(), print)

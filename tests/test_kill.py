@@ -1,4 +1,4 @@
-"""A run that is killed ends as the one that is not, to the bit."""
+"""A run that is killed and resumed ends with the same bits as one that is not."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from conftest import read_json
 from processes import PATIENCE, Process
 
 pytestmark = pytest.mark.slow
-MEASURED = {"seconds", "images_per_second"}  # these two depend on the clock
+MEASURED = {"seconds", "images_per_second"}  # depend on the clock
 FLAGS = ["--recipe", "modern", "--image-size", "65", "--batch-size", "4", "--epochs", "2"]
 FLAGS += ["--warmup-epochs", "0.5", "--deterministic"]  # dropout, average, smoothing: modern's
 FLAGS += ["--checkpoint-minutes", "0"]  # after every step, however fast the machine is
@@ -93,15 +93,15 @@ def test_a_killed_run_ends_like_a_whole_one(moment, whole_run, folder, tmp_path)
     kill_and_resume(folder, tmp_path / "run", moment, whole_run)
 
 
-def test_so_does_a_run_on_prepared_records(miniature_imagenet, tmp_path):
-    """The order of a TFDS split is found again in the middle of an epoch."""
+def test_a_killed_run_on_tensorflow_datasets_ends_like_a_whole_one(miniature_imagenet, tmp_path):
+    """The order of a TFDS split is the same when resumed in the middle of an epoch."""
     data = ["--dataset", "imagenet2012", "--data-dir", miniature_imagenet]
     expected = whole(data, tmp_path / "whole")
     kill_and_resume(data, tmp_path / "killed", ("step", 9, "SIGKILL"), expected)
 
 
-def test_so_does_googlenet_in_processes_that_share_nothing(folder, tmp_path):
-    """The network that people train, and three processes whose memory is laid out by itself."""
+def test_googlenet_ends_with_the_same_bits_in_separate_processes(folder, tmp_path):
+    """The whole network, in three processes that do not share their memory addresses."""
 
     def run(name, moment=None):
         flags = [*FLAGS, *folder, "--workdir", tmp_path / name]
@@ -129,12 +129,12 @@ def test_killed_twice_in_a_row(whole_run, folder, tmp_path):
 
 
 def test_killed_25_times_at_random_moments(whole_run, folder, tmp_path):
-    """Each process may live as long as the last whole one took, and is killed by either signal."""
-    chance, ended, places = random.Random(SEED), 0, []
+    """Each process is killed within the time that the last whole run took, by either signal."""
+    chance, ended, stops = random.Random(SEED), 0, []
     began = time.monotonic()
     whole(folder, tmp_path / "timed")
     seconds = time.monotonic() - began
-    while len(places) < KILLS:
+    while len(stops) < KILLS:
         workdir = tmp_path / f"run{ended}"
         began = time.monotonic()
         process = start(folder, workdir)
@@ -146,16 +146,16 @@ def test_killed_25_times_at_random_moments(whole_run, folder, tmp_path):
             # Before Python has put its handler in place, SIGTERM kills like the other one.
             stopped = {-number, 143} if number == signal.SIGTERM else {-number}
             assert status in {*stopped, 0}, process.text
-            places.append(newest_checkpoint(workdir))
+            stops.append(newest_checkpoint(workdir))
         else:
             assert status == 0, process.text
-        if status == 0:  # it ended by itself: begin another one
+        if status == 0:  # it ended without a kill: start another run
             assert_same(workdir, whole_run)
             seconds, ended = time.monotonic() - began, ended + 1
     start(folder, workdir := tmp_path / f"run{ended}").finish()
     assert_same(workdir, whole_run)
-    training = [place for place in places if place]
-    assert len(set(training)) >= 3, places  # not all died before the first step
+    training = [stop for stop in stops if stop]
+    assert len(set(training)) >= 3, stops  # not all were killed before the first step
     print(f"{KILLS} kills, {len(training)} with a checkpoint, {ended + 1} runs that ended")
 
 

@@ -15,7 +15,7 @@ def saved(tmp_path_factory):
     return path
 
 
-def test_a_file_says_all_that_is_needed(saved):
+def test_a_file_has_all_that_is_needed(saved):
     loaded = models.load(saved)
     assert loaded.variant == "slim"
     assert loaded.image_size == 65
@@ -58,7 +58,7 @@ def test_networks_that_the_scripts_cannot_use_are_refused(arguments, sentence, t
     GoogLeNet(**arguments).save(tmp_path / "model.keras")
     with pytest.raises(UserError, match=sentence):
         models.load(tmp_path / "model.keras")
-    if "probabilities" in sentence:  # a trunk is enough to begin training from
+    if "probabilities" in sentence:  # training can start from a trunk
         models.load(tmp_path / "model.keras", need_classifier=False)
 
 
@@ -69,7 +69,7 @@ def test_networks_that_the_scripts_cannot_use_are_refused(arguments, sentence, t
         ("main", np.inf, r"NaN or infinity in its weights \(main\)"),
     ],
 )
-def test_weights_that_are_no_numbers_are_refused(layer, value, sentence, tmp_path):
+def test_weights_with_nan_or_infinity_are_refused(layer, value, sentence, tmp_path):
     model = GoogLeNet(classes=3, aux_heads=False, input_shape=(32, 32, 3))
     weights = model.get_layer(layer).get_weights()
     weights[0].flat[3] = value
@@ -90,7 +90,7 @@ def test_preprocessing_for_other_pixels_is_refused(tmp_path):
         models.load(tmp_path / "model.keras")
 
 
-def test_weights_to_begin_from_are_on_the_scale_of_the_variant(tmp_path):
+def test_weights_to_start_from_need_the_preprocessing_of_the_variant(tmp_path):
     trunk = GoogLeNet(include_top=False, pooling="avg", input_shape=(32, 32, 3))
     steps = [keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), trunk]
     keras.Sequential([*steps, keras.layers.Dense(3, "softmax")]).save(tmp_path / "model.keras")

@@ -49,7 +49,7 @@ def test_decay_leaves_biases_alone():
     assert kernel == pytest.approx(1 - 0.1 * 0.5) and bias == 1
 
 
-def test_the_average_looks_back_on_its_share_of_the_run():
+def test_the_average_spans_its_share_of_the_run():
     """Weights 0, 1, 2, … averaged over n = 4% of 1000 steps, against a loop."""
     recipe = dataclasses.replace(
         RECIPES["modern"],

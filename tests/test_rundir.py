@@ -20,7 +20,7 @@ RECIPE = Recipe(epochs=3, warmup_epochs=0.0)
 
 
 def data(*labels):
-    """A data set as far as a run directory describes it."""
+    """A data set with what a run directory records of it."""
     split = datasets.Split(1, None, None, "drawn")
     contents = Contents("drawn", None, SplitContents("all", 1, len(labels)), Skipped("drawn"))
     return datasets.ImageDataset(list(labels), split, split, contents)
@@ -38,7 +38,7 @@ def workdir(tmp_path):
     return tmp_path
 
 
-def test_only_epochs_may_grow(workdir, capsys):
+def test_only_epochs_may_be_increased(workdir, capsys):
     assert rundir.agreed_recipe(RECIPE, workdir, None) == RECIPE
     assert capsys.readouterr().err == ""
     assert rundir.agreed_recipe(changed(epochs=5), workdir, None).epochs == 5
@@ -54,7 +54,7 @@ def test_a_flag_says_which_recipe_wins(workdir):
     assert rundir.agreed_recipe(other, workdir, "flags") == other
 
 
-def test_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="holds something else than a run"):
         rundir.agreed_recipe(RECIPE, tmp_path, None)
@@ -91,7 +91,7 @@ USERS_OWN = ["train.log", "slurm-17.out", "nohup.out", ".DS_Store", "lost+found/
 
 
 @pytest.mark.parametrize("name", USERS_OWN)
-def test_what_system_and_shell_leave_is_no_run_and_stays(name, tmp_path):
+def test_files_of_system_and_shell_are_accepted_and_kept(name, tmp_path):
     path = tmp_path / name
     path.mkdir() if name.endswith("/") else path.write_text("mine")
     assert rundir.agreed_recipe(RECIPE, tmp_path, None) == RECIPE
@@ -100,19 +100,19 @@ def test_what_system_and_shell_leave_is_no_run_and_stays(name, tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_failed_start_leaves_nothing_and_binds_nobody(tmp_path):
+def test_a_failed_start_leaves_nothing_and_allows_any_recipe(tmp_path):
     workdir = tmp_path / "runs" / "mine"
     with pytest.raises(KeyError), rundir.opened(RECIPE, workdir, data("ant")):
         assert (workdir / "recipe.json").exists()
         (workdir / "logs" / "train").mkdir(parents=True)
         raise KeyError
     assert not list(tmp_path.iterdir())
-    RECIPE.save(workdir)  # as a process leaves it that was killed before its first checkpoint
+    RECIPE.save(workdir)  # as left by a process that was killed before its first checkpoint
     assert rundir.agreed_recipe(changed(seed=1), workdir, None).seed == 1
     assert rundir.agreed_recipe(changed(seed=1), workdir, "run") == RECIPE
 
 
-def test_a_failed_start_takes_nothing_that_was_there(tmp_path):
+def test_a_failed_start_removes_nothing_that_was_there(tmp_path):
     """A model that somebody put beside its recipe, and logs of another program."""
     RECIPE.save(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"precious")
@@ -128,15 +128,15 @@ def test_a_failed_start_takes_nothing_that_was_there(tmp_path):
     assert (tmp_path / "other" / "logs" / "mine").read_text() == "precious"
 
 
-def test_a_failure_later_on_keeps_what_was_trained(tmp_path):
+def test_a_later_failure_keeps_what_was_trained(tmp_path):
     with pytest.raises(KeyError), rundir.opened(RECIPE, tmp_path, data("ant")):
         (tmp_path / "checkpoints" / "00000-00000001.npz").write_bytes(b"")
         raise KeyError
     assert (tmp_path / "recipe.json").exists() and list(tmp_path.glob("checkpoints/*.npz"))
 
 
-def test_a_kill_at_the_start_leaves_a_directory_that_goes_on(tmp_path, monkeypatch):
-    """The process is gone at each rename in turn; what it has written until then stays."""
+def test_a_kill_at_the_start_leaves_a_directory_that_can_be_used(tmp_path, monkeypatch):
+    """The process is killed at each rename in turn; what it wrote before stays."""
 
     class Killed(BaseException):
         pass
@@ -162,7 +162,7 @@ def test_a_kill_at_the_start_leaves_a_directory_that_goes_on(tmp_path, monkeypat
         assert names == ["checkpoints", "data.json", "data.npz", "labels.txt", "recipe.json"]
 
 
-def test_labels_of_an_unfinished_claim_are_accepted_and_those_of_others_are_not(tmp_path):
+def test_labels_without_a_recipe_are_accepted_only_beside_checkpoints(tmp_path):
     (tmp_path / "labels.txt").write_text("mine")
     with pytest.raises(UserError, match="holds something else than a run"):
         rundir.agreed_recipe(RECIPE, tmp_path, None)
@@ -171,14 +171,14 @@ def test_labels_of_an_unfinished_claim_are_accepted_and_those_of_others_are_not(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", bytes(3), b"\xff"])
-def test_metrics_that_the_disk_damaged_do_not_finish_a_run(content, workdir):
+def test_damaged_metrics_do_not_mark_a_run_as_finished(content, workdir):
     (workdir / "metrics.json").write_bytes(content)
     assert rundir.finished_metrics(RECIPE, workdir) is None
     rundir.write_metrics({"epochs": 3}, workdir)
     assert rundir.finished_metrics(RECIPE, workdir) == {"epochs": 3}
 
 
-def pictures(root, *names):
+def write_images(root, *names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,40 +186,42 @@ def pictures(root, *names):
     return root
 
 
-def test_a_run_that_goes_on_says_how_its_data_changed(tmp_path, capsys):
-    root = pictures(tmp_path / "mine", *(f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12)))
+def test_a_resumed_run_says_how_its_data_changed(tmp_path, capsys):
+    root = write_images(
+        tmp_path / "mine", *(f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12))
+    )
     recipe = changed(dataset=str(root))
     workdir = tmp_path / "run"
     begun = datasets.open_dataset(str(root), validation_split=0.2)
     with rundir.opened(recipe, workdir, begun):
         rundir.write_history([{"epoch": 0}], workdir)
     assert "warning" not in capsys.readouterr().err
-    pictures(root, "ant/added.png")
+    write_images(root, "ant/added.png")
     now = datasets.open_dataset(str(root), validation_split=0.2)
     with rundir.opened(recipe, workdir, now):
         pass
     said = capsys.readouterr().err
-    assert "is not what it was: 1 new in its" in said and "set (ant/added.png)" in said
+    assert "has changed: 1 new in its" in said and "set (ant/added.png)" in said
     known = split_record.read(workdir)
     assert len(known.train) + len(known.validation) == 25
-    (workdir / "data.npz").unlink()  # as runs of before that file have none
+    (workdir / "data.npz").unlink()  # as in runs of versions before that file
     with rundir.opened(recipe, workdir, now):
         pass
-    assert "does not say which images it has learned from" in capsys.readouterr().err
+    assert "does not say which images it was trained on" in capsys.readouterr().err
     assert split_record.read(workdir) is None and (workdir / "data.json").exists()
 
 
 def test_a_start_that_trained_nothing_has_learned_from_nothing(tmp_path):
-    """Killed before its first checkpoint, it binds nobody: another seed holds others out."""
+    """Killed before its first checkpoint: another seed may hold out other images."""
     names = (f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12))
-    root = pictures(tmp_path / "mine", *names)
+    root = write_images(tmp_path / "mine", *names)
     begun = datasets.open_dataset(str(root), validation_split=0.2)
     workdir = tmp_path / "run"
     with rundir.locked(workdir):
         rundir._describe(changed(dataset=str(root)), workdir, begun)
-    assert split_record.read(workdir) is not None and rundir.learned_before(workdir) is None
+    assert split_record.read(workdir) is not None and rundir.previous_splits(workdir) is None
     rundir.write_history([{"epoch": 0}], workdir)
-    known = rundir.learned_before(workdir)
+    known = rundir.previous_splits(workdir)
     assert known.same_as(split_record.record_of(begun))
     other = datasets.open_dataset(str(root), validation_split=0.4, seed=1)
     left = split_record.without_trained(other, known)
@@ -229,7 +231,7 @@ def test_a_start_that_trained_nothing_has_learned_from_nothing(tmp_path):
 
 def test_a_data_set_that_was_moved_needs_no_flag(tmp_path, capsys):
     names = [f"{c}/{n}.png" for c in ("ant", "bee") for n in range(12)]
-    root = pictures(tmp_path / "mine", *names)
+    root = write_images(tmp_path / "mine", *names)
     recipe = changed(dataset=str(root))
     workdir = tmp_path / "run"
     with rundir.opened(recipe, workdir, datasets.open_dataset(str(root), None, 0.1, 0)):
@@ -237,8 +239,8 @@ def test_a_data_set_that_was_moved_needs_no_flag(tmp_path, capsys):
     moved = root.rename(tmp_path / "elsewhere")
     there = changed(dataset=str(moved))
     assert rundir.agreed_recipe(there, workdir, None) == there
-    assert f"lies in {moved} now" in capsys.readouterr().err
+    assert f"has moved to {moved}" in capsys.readouterr().err
     assert Recipe.load(workdir) == there
-    pictures(tmp_path / "other", *names[:-1])
+    write_images(tmp_path / "other", *names[:-1])
     with pytest.raises(UserError, match="holds a run of another recipe .dataset was"):
         rundir.agreed_recipe(changed(dataset=str(tmp_path / "other")), workdir, None)

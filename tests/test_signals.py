@@ -14,9 +14,11 @@ from keras_googlenet.training.signals import Signals
     ("number", "status"),
     [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
 )
-def test_a_signal_is_noted_and_said_even_while_python_writes(number, status, monkeypatch, capfd):
+def test_a_signal_is_recorded_and_reported_even_while_python_writes(
+    number, status, monkeypatch, capfd
+):
     class Busy:
-        """What a buffered stream does where a signal comes in the middle of a write."""
+        """A buffered stream on which a signal arrives in the middle of a write."""
 
         def write(self, text):
             raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
@@ -29,13 +31,13 @@ def test_a_signal_is_noted_and_said_even_while_python_writes(number, status, mon
         assert signals.received is None
         signal.raise_signal(number)
         assert signals.received == number and signals.status == status
-        insists = number in (signal.SIGTERM, signal.SIGINT)  # a second one ends the process
-        assert (signal.getsignal(number) is signal.SIG_DFL) == insists
+        kills = number in (signal.SIGTERM, signal.SIGINT)  # a second one ends the process
+        assert (signal.getsignal(number) is signal.SIG_DFL) == kills
     assert signal.getsignal(number) is before
     assert capfd.readouterr().err == f"{signal.Signals(number).name}: saving after this step\n"
 
 
-def test_what_nohup_ignores_stays_ignored():
+def test_a_signal_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Signals() as signals:
@@ -45,8 +47,8 @@ def test_what_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_terminal_that_is_gone_is_not_written_to():
-    """A dropped connection: what is printed on the way to the checkpoint must not end the run."""
+def test_a_closed_terminal_is_not_written_to():
+    """A dropped connection: output before the checkpoint is saved must not end the run."""
     code = """
 import os, signal, sys
 from keras_googlenet.training.signals import Signals

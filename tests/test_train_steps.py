@@ -17,7 +17,7 @@ CLASSES = 9
 MEANS = {"paper": ((123, 117, 104), 1), "google": (117, 1), "torchvision": (127.5, 127.5)}
 
 
-def test_weights_of_other_classes_keep_the_trunk_and_renew_the_heads():
+def test_weights_of_other_classes_give_the_trunk_and_leave_the_heads_random():
     source = GoogLeNet(classes=7, input_shape=(96, 96, 3))
     recipe, said = Recipe(variant="paper", image_size=65), []
     target = train_steps.build_network(recipe, 3, source, said.append)
@@ -38,7 +38,7 @@ def test_weights_of_another_variant_are_refused():
         train_steps.build_network(Recipe(variant="paper", image_size=65), 3, source, print)
 
 
-def test_freezing_stops_what_a_layer_depends_on_and_nothing_else():
+def test_freezing_includes_all_that_a_layer_depends_on_and_nothing_else():
     model = GoogLeNet(classes=3, input_shape=SIZE)
     train_steps.freeze(model, "inception_4a_output")
     frozen = {layer.name for layer in model.layers if not layer.trainable}
@@ -50,7 +50,7 @@ def test_freezing_stops_what_a_layer_depends_on_and_nothing_else():
 
 def test_freezing_everything_is_refused():
     model = GoogLeNet(classes=3, input_shape=SIZE, aux_heads=False)
-    with pytest.raises(UserError, match="leaves nothing to learn"):
+    with pytest.raises(UserError, match="leaves nothing to train"):
         train_steps.freeze(model, "main")
 
 
@@ -106,7 +106,7 @@ def outputs_of(model, recipe, images):
 
 @pytest.mark.parametrize("variant", MEANS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_what_is_minimised_is_the_papers_weighted_sum(smoothing, variant):
+def test_the_loss_is_the_papers_weighted_sum(smoothing, variant):
     """The gradient of softmax and cross-entropy in a bias is probability minus label."""
     model, recipe, images, labels = small(label_smoothing=smoothing, variant=variant)
     outputs = outputs_of(model, recipe, images)
@@ -116,7 +116,7 @@ def test_what_is_minimised_is_the_papers_weighted_sum(smoothing, variant):
         np.testing.assert_allclose(step, weight * (target - output).mean(axis=0), atol=1e-5)
 
 
-def test_a_step_measures_the_heads_before_it_moves_them():
+def test_a_step_measures_the_heads_before_it_updates_them():
     model, recipe, images, labels = small(label_smoothing=0.1)
     outputs = outputs_of(model, recipe, images)
     sums, _ = train(model, recipe, images, labels)
@@ -129,7 +129,7 @@ def test_a_step_measures_the_heads_before_it_moves_them():
     assert {0, 4, 5} <= set(better)
 
 
-def test_classes_count_as_they_are_weighted():
+def test_class_weights_scale_the_gradients():
     model, recipe, images, labels = small()
     weights = np.linspace(0.2, 1.8, CLASSES, dtype="float32")
     outputs = outputs_of(model, recipe, images)
@@ -159,7 +159,7 @@ def test_gradients_are_clipped_by_their_norm_together(greatest, precision):
     assert norm > 0.1
 
 
-def test_what_only_fills_a_batch_is_not_measured():
+def test_padding_of_a_batch_is_not_measured():
     model, recipe, images, labels = small()
     step = train_steps.make_test_step(model, recipe, tf.distribute.get_strategy())
 
@@ -172,7 +172,7 @@ def test_what_only_fills_a_batch_is_not_measured():
     assert padded[0, 0] == 6
 
 
-def test_a_recipe_decides_how_its_network_is_built():
+def test_a_network_is_built_from_its_recipe():
     recipe = Recipe(variant="batchnorm", image_size=72, dropout=0.25, aux_dropout=0.75)
     model = train_steps.build_network(recipe, 3, None, print)
     rates = [model.get_layer(f"{name}dropout").rate for name in ("", "aux1_", "aux2_")]

@@ -1,4 +1,4 @@
-"""What a run says where TensorFlow fails under it."""
+"""Failures of a run as sentences and exit statuses; which recipe is used; seed and precision."""
 
 import keras
 import numpy as np
@@ -21,20 +21,22 @@ LOST = [
 
 
 def fail(workers, error):
-    with trainer._naming_failures(workers):
-        raise error(None, None, "why\nand more")
+    with trainer._failures_as_sentences(workers):
+        raise error(None, None, "the reason\nand more")
 
 
 @pytest.mark.parametrize("error", LOST)
 def test_only_another_worker_can_be_lost(error):
-    with pytest.raises(trainer.LostWorkerError, match=r"another worker was lost; .* \(why\)$"):
+    with pytest.raises(
+        trainer.LostWorkerError, match=r"another worker was lost; .* \(the reason\)$"
+    ):
         fail(2, error)
     with pytest.raises(error):
         fail(1, error)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_this_worker_got_wrong_is_its_own(workers):
+def test_lack_of_memory_is_a_sentence_and_other_errors_are_raised(workers):
     with pytest.raises(trainer.UserError, match="out of memory; give a smaller --batch-size"):
         fail(workers, tf.errors.ResourceExhaustedError)
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -61,7 +63,7 @@ def test_a_lost_worker_is_retried_and_a_mistake_is_not(
     assert "Traceback" not in outcome.err
 
 
-def test_the_recipe_that_wins_says_which_weights(run_script, tmp_path, monkeypatch):
+def test_weights_are_those_of_the_recipe_that_is_used(run_script, tmp_path, monkeypatch):
     def load(name, variant, need_classifier):
         raise trainer.UserError(f"{variant} of {name}")
 
@@ -72,13 +74,13 @@ def test_the_recipe_that_wins_says_which_weights(run_script, tmp_path, monkeypat
         assert "error: slim of imagenet" in outcome.err
 
 
-def test_the_recipe_that_wins_is_the_one_that_is_checked(run_script, tmp_path):
+def test_the_recipe_that_is_used_is_checked(run_script, tmp_path):
     Recipe(image_size=32).save(tmp_path)
     outcome = run_script("train.py", "--workdir", tmp_path, "--recipe-of", "run")
     assert outcome.status == 2 and "--image-size must be at least 65" in outcome.err
 
 
-def test_one_class_is_refused_and_nothing_left(image_folder, run_script, tmp_path):
+def test_one_class_is_refused_and_nothing_is_left(image_folder, run_script, tmp_path):
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir(parents=True)
         (tmp_path / "data" / split / "star").symlink_to(image_folder / split / "star")

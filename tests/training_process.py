@@ -1,6 +1,6 @@
-"""train.py in a process of its own: on several devices, with a small network, killed on its way.
+"""train.py in a process of its own: on several devices, with a small network, killed at a moment.
 
-`python tests/training_process.py JSON`, the arguments of `train` by name, begins from nothing.
+`python tests/training_process.py JSON` starts a new process with the arguments of `train` by name.
 """
 
 import json
@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 MOMENTS = {
     "step": "loop.Run._is_urgent",  # in the middle of an epoch, between two steps
     "validation": "loop.Run._stop_if_asked",  # between two batches of a validation
-    "edge": "loop.Run._record_epoch",  # an epoch is measured, nothing of it written
+    "edge": "loop.Run._record_epoch",  # an epoch is measured, but not written
     "history": "rundir.write_history",  # the checkpoint is there, the row of history.csv is not
     "written": "checkpoints.Checkpoints._remove_old",  # the checkpoint has just got its name
-    "results": "trainer.draw_curves",  # all epochs are done, the results are not
+    "results": "trainer.draw_curves",  # all epochs are done, no result is written
     "writing": "checkpoints.np.savez",  # half a checkpoint is on the disk
 }
 
@@ -28,11 +28,11 @@ def train(flags, network="thin", moment=None, devices=1):
 
     Args:
         flags: Its command line.
-        network: "small", one of GoogLeNet's shape that is quickly built; "thin", GoogLeNet with
-            few filters; or "whole".
-        moment: Key of `MOMENTS`, the number of the passage there, and the name of the signal that
-            this process then sends to itself.
-        devices: How many logical ones the processor is divided into.
+        network: "small", a network with the outputs of GoogLeNet that is quick to build; "thin",
+            GoogLeNet with few filters; or "whole".
+        moment: Key of `MOMENTS`, the number of the call there, and the name of the signal that this
+            process then sends to itself.
+        devices: Number of logical devices that the CPU is divided into.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if devices > 1:
@@ -60,33 +60,33 @@ def divide_processor(devices):
     tf.config.set_logical_device_configuration(processor, logical)
 
 
-def _send_signal_at(place, count, name):
+def _send_signal_at(moment, count, name):
     from keras_googlenet.training import checkpoints, loop, rundir, trainer
 
     modules = {"loop": loop, "rundir": rundir, "checkpoints": checkpoints, "trainer": trainer}
-    first, *path, attribute = MOMENTS[place].split(".")
+    first, *path, attribute = MOMENTS[moment].split(".")
     owner = modules[first]
     for part in path:
         owner = getattr(owner, part)
-    original, passages = getattr(owner, attribute), iter(range(1, 1_000_000))
+    original, calls = getattr(owner, attribute), iter(range(1, 1_000_000))
 
-    def pass_by():
-        if next(passages) == count:
+    def count_call():
+        if next(calls) == count:
             os.kill(os.getpid(), signal.Signals[name])
 
-    def passing(*arguments, **keywords):
-        pass_by()
+    def counted(*arguments, **keywords):
+        count_call()
         return original(*arguments, **keywords)
 
     def half(file, **arrays):
         file.write(b"PK" + bytes(100_000))
         file.flush()
-        pass_by()
+        count_call()
         file.seek(0)
         file.truncate()
         return original(file, **arrays)
 
-    setattr(owner, attribute, half if place == "writing" else passing)
+    setattr(owner, attribute, half if moment == "writing" else counted)
 
 
 def small_network(recipe, classes, weights, say):

@@ -1,1 +1,1 @@
-"""Training: what to do, on which devices, and what is kept."""
+"""Training: recipe, input pipeline, devices, training loop and checkpoints."""

@@ -1,4 +1,4 @@
-"""Which devices a run uses, how it says so, and how batches and numbers go over them."""
+"""The devices of a run: which they are, and how batches and numbers are distributed on them."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _EXAMPLE = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker
 
 
 def choose_strategy(name: str = "auto") -> tf.distribute.Strategy:
-    """Returns what distributes the work.
+    """Returns the strategy of TensorFlow that distributes the work.
 
     Args:
         name: "none"; "mirrored", over the GPUs of this machine; "multiworker", over the machines
@@ -24,7 +24,7 @@ def choose_strategy(name: str = "auto") -> tf.distribute.Strategy:
             are several GPUs, otherwise none, since any strategy turns XLA off.
 
     Raises:
-        UserError: If TF_CONFIG is needed and missing, or does not say who trains.
+        UserError: If TF_CONFIG is missing for "multiworker", or names no task that trains.
     """
     if name in ("auto", "multiworker"):
         resolver = cluster_resolver(os.environ.get("TF_CONFIG", ""))
@@ -43,62 +43,45 @@ def choose_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
 
 def cluster_resolver(text: str) -> tf.distribute.cluster_resolver.ClusterResolver | None:
-    """Reads TF_CONFIG, and leaves out of the cluster who does not train.
+    """Returns the training tasks of a TF_CONFIG; `None` if it lists no cluster.
 
-    Args:
-        text: Its value. Parameter servers and evaluators in it are not waited for.
-
-    Returns:
-        What MultiWorkerMirroredStrategy asks for its workers; `None` if no cluster is set.
-
-    Raises:
-        UserError: If it is no JSON, or this process has no task that trains.
+    Parameter servers and evaluators are left out, because the strategy would wait for them.
     """
-    config = _parsed(text)
-    cluster = config.get("cluster")
+    try:
+        config = json.loads(text.strip() or "{}")
+        cluster = config.get("cluster")
+    except (ValueError, AttributeError) as error:
+        raise _malformed(f"is not a JSON object ({error})") from error
     if not cluster:
         return None
     try:
         kind, index = config["task"]["type"], int(config["task"].get("index", 0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"TF_CONFIG lists a cluster but no task of this process; it must look like {_EXAMPLE}."
-        ) from error
+        raise _malformed("lists a cluster but no task of this process") from error
     if not isinstance(cluster, dict) or not all(isinstance(a, list) for a in cluster.values()):
-        raise UserError(f"TF_CONFIG has no lists of addresses; it must look like {_EXAMPLE}.")
+        raise _malformed("has no lists of addresses")
     if kind not in TRAINING_TASKS:
         raise UserError(
-            f"TF_CONFIG gives this process the task {kind}, which train.py has no use for: all "
-            f"workers hold all weights. Start it as {' or '.join(TRAINING_TASKS)} only."
+            f"TF_CONFIG gives this process the task {kind}, which train.py does not have: each "
+            f"worker holds all weights. Start it as {' or '.join(TRAINING_TASKS)} only."
         )
     training = {name: cluster[name] for name in TRAINING_TASKS if cluster.get(name)}
     if index not in range(len(training.get(kind, ()))):
-        raise UserError(
-            f"TF_CONFIG lists no {kind} {index}, which this process is to be; it must look like "
-            f"{_EXAMPLE}."
-        )
-    together = sum(training.values(), [])
-    if len(set(together)) < len(together):
+        raise _malformed(f"lists no {kind} {index}, the task of this process")
+    addresses = sum(training.values(), [])
+    if len(set(addresses)) < len(addresses):
         raise UserError("TF_CONFIG lists an address twice; give each worker a port of its own.")
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(training), task_type=kind, task_id=index, rpc_layer="grpc"
     )
 
 
-def _parsed(text: str) -> dict:
-    try:
-        config = json.loads(text.strip() or "{}")
-        if not isinstance(config, dict):
-            raise ValueError("it is no object")
-    except ValueError as error:
-        raise UserError(
-            f"TF_CONFIG is no JSON ({error}); it must look like {_EXAMPLE}, or be unset."
-        ) from error
-    return config
+def _malformed(what: str) -> UserError:
+    return UserError(f"TF_CONFIG {what}; it must look like {_EXAMPLE}, or be unset.")
 
 
 def this_worker(strategy: tf.distribute.Strategy) -> Worker:
-    """Returns which of how many processes this is; the one with index 0 writes."""
+    """Returns the index of this process among the workers, of which worker 0 writes files."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec():
         return Worker()
@@ -109,11 +92,7 @@ def this_worker(strategy: tf.distribute.Strategy) -> Worker:
 
 
 def check_recipe(recipe: Recipe, strategy: tf.distribute.Strategy):
-    """Refuses what several replicas cannot do.
-
-    Raises:
-        UserError: If `recipe` wants XLA, or a batch that does not divide.
-    """
+    """Raises `UserError` for a recipe that several replicas cannot run."""
     replicas = strategy.num_replicas_in_sync
     if replicas > 1 and recipe.jit:
         raise UserError(
@@ -127,16 +106,7 @@ def check_recipe(recipe: Recipe, strategy: tf.distribute.Strategy):
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Hands the batches of this worker out to its replicas, a part each.
-
-    Args:
-        strategy: Says how many replicas there are.
-        batches: Tensors, in any structure, of the same first dimension: a multiple of this
-            worker's replicas.
-
-    Returns:
-        `batches` on one device, otherwise a `tf.distribute.DistributedDataset`.
-    """
+    """Gives each replica of this worker an equal part of the worker's batches."""
     if strategy.num_replicas_in_sync == 1:
         return batches
     here = strategy.num_replicas_in_sync // this_worker(strategy).count
@@ -153,7 +123,7 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> tf
 def mean_over_workers(
     strategy: tf.distribute.Strategy, worker: Worker, values: list[float]
 ) -> list[float]:
-    """Returns the mean over the workers of each number; all of them must ask at the same step."""
+    """Returns the mean of each value over the workers; all must call this at the same step."""
     if worker.count == 1:
         return values
     total = _total(strategy, tf.constant(values, tf.float64)).numpy()
@@ -162,21 +132,12 @@ def mean_over_workers(
 
 @tf.function
 def _total(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
-    """Adds up what the replicas hold, each its worker's."""
+    """Adds up the values of all replicas."""
     return strategy.reduce("SUM", strategy.run(tf.identity, args=(values,)), axis=None)
 
 
 def check_same_step(strategy: tf.distribute.Strategy, worker: Worker, step: int):
-    """Refuses to go on where workers read different checkpoints.
-
-    Args:
-        strategy: The one that they share.
-        worker: Which of them this is.
-        step: The step of the whole run that this one goes on from.
-
-    Raises:
-        UserError: If another worker goes on from another step.
-    """
+    """Raises `UserError` if the workers resume from different global steps."""
     (mean,) = mean_over_workers(strategy, worker, [step])
     if mean != step:
         raise UserError(
@@ -186,7 +147,7 @@ def check_same_step(strategy: tf.distribute.Strategy, worker: Worker, step: int)
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Names the devices and the strategy in a line, and warns of a GPU that lies idle."""
+    """Returns a line with devices and strategy; warns of a GPU that TensorFlow cannot use."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus and _driver_sees_gpu():
         print(
@@ -196,10 +157,12 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
         )
     devices = ", ".join(_name(gpu) for gpu in gpus) or "CPU"
     replicas = strategy.num_replicas_in_sync
-    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    kind = "MultiWorkerMirroredStrategy" if several_workers else type(strategy).__name__
-    several = f"{kind}, {replicas} replicas"
-    return f"devices: {devices}; strategy: {several if replicas > 1 else 'one device'}"
+    name = type(strategy).__name__
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        name = "MultiWorkerMirroredStrategy"  # its class has another name inside TensorFlow
+    return f"devices: {devices}; strategy: " + (
+        f"{name}, {replicas} replicas" if replicas > 1 else "one device"
+    )
 
 
 def _driver_sees_gpu() -> bool:

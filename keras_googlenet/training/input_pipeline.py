@@ -1,4 +1,4 @@
-"""The batches of a run: sizes, steps, and the passes over its data set."""
+"""The input pipeline of a run: batch size, number of steps, and the batches of both splits."""
 
 import dataclasses
 import functools
@@ -17,22 +17,12 @@ from keras_googlenet.training.recipe import Recipe
 
 
 class InputPipeline:
-    """Makes the passes over a data set.
-
-    Args:
-        recipe: Says size, seed, augmentation and how long.
-        dataset: What to learn and what to measure on.
-        strategy: Distributes the batches.
-        note: Is given a sentence for each unreadable image.
+    """Makes the batches of a run; `say` receives a sentence for each corrupt image.
 
     Attributes:
-        batch_size: Images a training step over all devices; fewer than the recipe's where the
-            data set is smaller.
+        batch_size: Images per training step over all devices; at most the size of the training set.
         steps: Training steps of a whole epoch.
         epochs: Epochs of the run.
-
-    Raises:
-        UserError: If there are fewer images than devices.
     """
 
     def __init__(
@@ -40,7 +30,7 @@ class InputPipeline:
         recipe: Recipe,
         dataset: ImageDataset,
         strategy: tf.distribute.Strategy,
-        note: Callable[[str], None],
+        say: Callable[[str], None],
     ):
         self.recipe, self.dataset, self.strategy = recipe, dataset, strategy
         self.worker = this_worker(strategy)
@@ -56,10 +46,10 @@ class InputPipeline:
         self.steps = train.size // self.batch_size
         padded = math.ceil(validation.size / replicas) * replicas
         self._validation_batch_size = min(self.batch_size, padded)
-        self._most_steps = recipe.max_steps or recipe.epochs * self.steps
-        self.epochs = min(recipe.epochs, math.ceil(self._most_steps / self.steps))
-        self._unreadable_train = CorruptImages(train, note, self.worker.count)
-        self._unreadable_validation = CorruptImages(validation, note, self.worker.count)
+        self._total_steps = recipe.max_steps or recipe.epochs * self.steps
+        self.epochs = min(recipe.epochs, math.ceil(self._total_steps / self.steps))
+        self._corrupt_train = CorruptImages(train, say, self.worker.count)
+        self._corrupt_validation = CorruptImages(validation, say, self.worker.count)
 
     @property
     def used_recipe(self) -> Recipe:
@@ -67,26 +57,26 @@ class InputPipeline:
         return dataclasses.replace(self.recipe, batch_size=self.batch_size)
 
     def steps_of(self, epoch: int) -> int:
-        """Returns the training steps of an epoch: all, or what `--max-steps` leaves of the last."""
-        return min(self.steps, self._most_steps - epoch * self.steps)
+        """Returns the training steps of an epoch; `--max-steps` may cut the last one short."""
+        return min(self.steps, self._total_steps - epoch * self.steps)
 
     def class_weights(self) -> tf.Tensor | None:
-        """Returns what an example of each class counts, a mean of 1; `None` where all count 1."""
+        """Returns the weight of an example of each class, 1 in the mean; `None` if all are 1."""
         if self.recipe.class_weights == "none":
             return None
         train, counts = self.dataset.train, np.zeros(self.classes)
-        labels = [train.labels] if train.labels is not None else pipeline.read_labels(train)
-        for some in labels:
-            counts += np.bincount(some, minlength=self.classes)
+        parts = [train.labels] if train.labels is not None else pipeline.read_labels(train)
+        for labels in parts:
+            counts += np.bincount(labels, minlength=self.classes)
         examples, present = counts.sum(), np.count_nonzero(counts)
         return tf.constant(examples / (present * np.maximum(counts, 1)), tf.float32)
 
     def train(self, first_step: int = 0) -> WithoutCorrupt:
-        """Returns the batches of the run from a step on, epoch after epoch: `(images, labels)`.
+        """Returns the batches of the run from a global step on, epoch after epoch.
 
-        Images are `(n, size, size, 3)` uint8 RGB, labels `(n, classes)` float32.
+        They are `(images, labels)`: `(n, size, size, 3)` uint8 RGB and `(n, classes)` float32.
         """
-        recipe, split = self.recipe, self.dataset.train
+        recipe, split, corrupt = self.recipe, self.dataset.train, self._corrupt_train
         augmentation = pipeline.Augmentation(
             area=(recipe.min_crop_area, 1.0),
             random_interpolation=recipe.random_interpolation,
@@ -104,53 +94,47 @@ class InputPipeline:
                 recipe.seed,
                 augmentation,
                 first_step=step,
-                steps=self._most_steps - step,
+                steps=self._total_steps - step,
                 classes=self.classes,
                 worker=self.worker,
-                corrupt=self._unreadable_train.indices,
+                corrupt=corrupt.indices,
             )
             return distribute(self.strategy, batches)
 
-        view = pipeline.train_crop(split, recipe.image_size, recipe.seed, augmentation)
-        order_of_run = pipeline.Order(split.size, self.batch_size, recipe.seed)
+        crop = pipeline.train_crop(split, recipe.image_size, recipe.seed, augmentation)
+        order = pipeline.Order(split.size, self.batch_size, recipe.seed)
 
-        def views(step):
-            here = order_of_run.of_step(step)[self.worker.index :: self.worker.count]
-            return [
-                (number, functools.partial(view_one, epoch, tf.constant(number, tf.int64)))
-                for epoch, number in here
-            ]
+        def crop_one(epoch, number):
+            number = tf.constant(number, tf.int64)
+            return crop(epoch, number, split.fetch(number[None])[0])
 
-        def view_one(epoch, number):
-            return view(epoch, number, split.fetch(number[None])[0])
+        def crops(step):
+            here = order.of_step(step)[self.worker.index :: self.worker.count]
+            return [(number, functools.partial(crop_one, epoch, number)) for epoch, number in here]
 
-        return WithoutCorrupt(build, views, self._unreadable_train, first_step)
+        return WithoutCorrupt(build, crops, corrupt, first_step)
 
     @functools.cached_property
     def validation(self) -> WithoutCorrupt:
-        """Passes over the validation split: `(images, labels, weights)`.
+        """The batches of the validation split, at most `--max-steps`: `(images, labels, weights)`.
 
-        Images are float32, to the last digit what evaluate.py shows the network; weights `(n,)`
-        are 0 for what only fills a batch. With `--max-steps`, at most as many batches.
+        Images are float32, exactly those of evaluate.py. Weights `(n,)` are 0 for padding.
         """
-        split, size = self.dataset.validation, self.recipe.image_size
-        batch_size, unreadable = self._validation_batch_size, self._unreadable_validation
-        whole = math.ceil(split.size / batch_size)
-        steps = min(whole, self.recipe.max_steps or whole)
+        split, corrupt, classes = self.dataset.validation, self._corrupt_validation, self.classes
+        size, batch_size = self.recipe.image_size, self._validation_batch_size
+        steps = min(math.ceil(split.size / batch_size), self.recipe.max_steps or math.inf)
 
-        @functools.lru_cache(maxsize=1)
-        def build(step, known):
+        @functools.lru_cache(maxsize=1)  # one graph for all passes, until a corrupt image is found
+        def build(step, corrupt_count):
             batches = pipeline.validation_batches(
-                split, size, batch_size, self.worker, unreadable.indices, first_step=step
+                split, size, batch_size, self.worker, corrupt.indices, first_step=step
             )
-            return distribute(self.strategy, batches.map(self._one_hot).take(steps - step))
+            batches = batches.map(lambda x, label, weight: (x, tf.one_hot(label, classes), weight))
+            return distribute(self.strategy, batches.take(steps - step))
 
-        def views(step):
+        def images(step):
             numbers = range(split.size)[step * batch_size : (step + 1) * batch_size]
             here = numbers[self.worker.index :: self.worker.count]
             return [(number, functools.partial(decode, split, number)) for number in here]
 
-        return WithoutCorrupt(lambda step: build(step, len(unreadable.indices)), views, unreadable)
-
-    def _one_hot(self, images, labels, weights):
-        return images, tf.one_hot(labels, self.classes), weights
+        return WithoutCorrupt(lambda step: build(step, len(corrupt.indices)), images, corrupt)

@@ -1,4 +1,4 @@
-"""The training loop, from where a run stands to its end."""
+"""The training loop: from the batches of an epoch to its validation and its checkpoint."""
 
 import itertools
 import time
@@ -15,40 +15,30 @@ from keras_googlenet.googlenet import HEADS
 from keras_googlenet.run_files import CHECKPOINTS, LOGS
 from keras_googlenet.training import checkpoints, distribution, rundir, train_steps
 from keras_googlenet.training.input_pipeline import InputPipeline
-from keras_googlenet.training.monitor import LossMonitor, Progress, TensorBoard, no_number
+from keras_googlenet.training.monitor import LossMonitor, Progress, TensorBoard, not_finite
 from keras_googlenet.training.optimizers import averaged, make_optimizer
 from keras_googlenet.training.recipe import Recipe
 from keras_googlenet.training.signals import Signals
 
-READ_STEPS = 10  # losses stay on the device for so many steps at least, …
-READ_SECONDS = 1.0  # … and for so long, so that a GPU is never waited for
-FLUSH_SECONDS = 60  # between two times that TensorBoard gets new points within an epoch
-_KEPT = "kept/"  # before the names of the kept weights in a checkpoint
+READ_STEPS = 10  # losses stay on the device for at least this many steps, …
+READ_SECONDS = 1.0  # … and this long, so that a GPU never waits for Python
+_KEPT = "kept/"  # prefix of the kept weights in a checkpoint
 
 
 class Stopped(Exception):
-    """A signal, here or on another worker, asks the run to end."""
+    """A signal, to this worker or another, asks the run to stop."""
 
 
 class Run:
-    """A network on its way: what is trained, on what, and how far it is.
-
-    Args:
-        recipe: What to do.
-        workdir: The run directory.
-        dataset: What to learn.
-        strategy: Distributes the work.
-        signals: Say when to stop.
-        checkpoint_seconds: Time between checkpoints.
-        weights: Network to begin from, of the recipe's variant; `None`: random weights.
+    """A run: its network, its data, and its state, which a checkpoint saves and restores.
 
     Attributes:
         epoch: Epochs done.
-        step: Steps of the next one that are done.
-        sums: What `train_steps.head_sums` says of these steps together, `(heads, 4)` float64.
-        history: A row for each epoch done.
-        kept_epoch: Index of the best one so far; `None` if the last is kept.
-        kept: Its weights by name.
+        step: Steps done of the next epoch.
+        sums: Sums of `train_steps.head_sums` over these steps, `(heads, 4)` float64.
+        history: A row of metrics for each epoch done.
+        kept_epoch: Index of the best epoch so far; `None` if the last one is kept.
+        kept: Weights of that epoch by name.
     """
 
     def __init__(
@@ -74,14 +64,14 @@ class Run:
         self.epoch, self.step, self.history = 0, 0, []
         self.sums = np.zeros((len(HEADS), 1 + len(train_steps.QUANTITIES)))
         self.kept_epoch, self.kept = None, {}
-        self.saved, self.saved_at, self.flushed_at = "the beginning", time.monotonic(), 0.0
+        self.saved, self.saved_at = None, time.monotonic()  # position and time of the last save
         self._restore()
         distribution.check_same_step(strategy, self.worker, self.global_step)
 
     def _build(self, classes: int, weights: keras.Model | None):
-        recipe, say = self.input.used_recipe, self.progress.say
+        recipe = self.input.used_recipe
         with self.strategy.scope():
-            self.model = train_steps.build_network(recipe, classes, weights, say)
+            self.model = train_steps.build_network(recipe, classes, weights, self.progress.say)
             self.optimizer = make_optimizer(recipe, self.input.steps)
             self.optimizer.build(self.model.trainable_variables)
         self.variables = checkpoints.variables_by_name(self.model, self.optimizer)
@@ -95,30 +85,34 @@ class Run:
         """Steps done since the run began."""
         return self.epoch * self.input.steps + self.step
 
+    @property
+    def position(self) -> str:
+        """The epoch, counted from 1, and the steps done of it, in words."""
+        return f"epoch {self.epoch + 1}, step {self.step}"
+
     def run_epochs(self):
         """Trains and validates until the last epoch is done.
 
         Raises:
-            SystemExit: If a signal asked to stop; the state is saved then, if there is room.
+            SystemExit: If a signal asked to stop; a checkpoint is saved before, if possible.
             WriteError: If an epoch cannot be saved; the last checkpoint stays.
         """
         batches = iter(self.input.train(self.global_step))
         try:
             while self.epoch < self.input.epochs:
                 self._train_epoch(batches)
-                validation = self.validate()
-                self._record_epoch(validation)
+                self._record_epoch(self.validate())
         except Stopped:
             saved = self._save_if_possible()
-            self.progress.say(f"stopped at {self._where()}" + (", and saved" if saved else ""))
+            self.progress.say(f"stopped at {self.position}" + (", and saved" if saved else ""))
             raise SystemExit(self.signals.status) from None
 
     def _train_epoch(self, batches: Iterator):
-        """Takes the steps that are left of an epoch, and looks up from them now and then."""
+        """Trains the remaining steps of an epoch; now and then reads losses, saves or stops."""
         steps = self.input.steps_of(self.epoch)
-        if self.step == steps:  # saved before its validation
+        if self.step == steps:  # restored from between training and validation
             return
-        pending, interval = [], 1  # sums of steps that are still on the device; when to read them
+        pending, interval = [], 1  # sums that are still on the device; read when so many are there
         with self.progress.bar_of(self.epoch, self.step, steps):
             for batch in self.progress.timed(itertools.islice(batches, steps - self.step)):
                 pending.append(self.train_step(batch))
@@ -129,14 +123,17 @@ class Run:
                     interval = self._save_or_stop(step_seconds)
 
     def _is_urgent(self) -> bool:
-        """Whether to stop or save right after this step; several workers agree when they read."""
-        return self.worker.count == 1 and (self.signals.received is not None or self._save_is_due())
+        """Whether to save or stop right after this step; several workers do so when they read."""
+        return self.worker.count == 1 and (self._save_is_due() or self._stop_requested())
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self.saved_at >= self.checkpoint_seconds
 
+    def _stop_requested(self) -> bool:
+        return self.signals.received is not None
+
     def read_losses(self, pending: list[tf.Tensor]) -> float:
-        """Fetches the sums of some steps from the device; returns the seconds that they took."""
+        """Reads the sums of some steps from the device; returns the seconds that they took."""
         sums = np.array([step.numpy() for step in pending], "float64")
         for step in sums:
             self.sums += step
@@ -145,28 +142,21 @@ class Run:
         means = dict(zip(HEADS, losses.mean(axis=0), strict=True))
         seconds = self.progress.update(len(pending), means)
         if self.writes:
-            self._log_steps(means, len(pending) * self.input.batch_size / seconds)
-        return seconds
-
-    def _log_steps(self, losses: dict[str, float], images_per_second: float):
-        values = {f"{head}_loss": loss for head, loss in losses.items()}
-        values["learning_rate"] = float(self.optimizer.learning_rate)
-        self.tensorboard.add_steps(
-            self.global_step, values | {"images_per_second": images_per_second}
-        )
-        if time.monotonic() - self.flushed_at >= FLUSH_SECONDS:
-            self.flushed_at = time.monotonic()
+            values = {f"{head}_loss": loss for head, loss in means.items()}
+            values["learning_rate"] = float(self.optimizer.learning_rate)
+            values["images_per_second"] = len(pending) * self.input.batch_size / seconds
             try:
-                self.tensorboard.flush()
+                self.tensorboard.add_steps(self.global_step, values)
             except WriteError as error:
                 self.progress.say(f"warning: {error}")
+        return seconds
 
     def _save_or_stop(self, step_seconds: float) -> int:
-        """Saves or stops if it is time to, on all workers at once; returns when to ask again."""
+        """Saves or stops if it is time, on all workers at once; returns the steps to the next."""
         wanted = max(READ_STEPS, READ_SECONDS / step_seconds)
         interval = max(1.0, min(wanted, self.checkpoint_seconds / step_seconds))
-        asked = [self._save_is_due(), self.signals.received is not None, interval]
-        due, stop, interval = distribution.mean_over_workers(self.strategy, self.worker, asked)
+        votes = [self._save_is_due(), self._stop_requested(), interval]
+        due, stop, interval = distribution.mean_over_workers(self.strategy, self.worker, votes)
         if stop:
             raise Stopped
         if due and self.step < self.input.steps_of(self.epoch):  # else validation comes first
@@ -182,29 +172,28 @@ class Run:
                 if self.worker.count == 1 or number % READ_STEPS == 0:
                     self._stop_if_asked()
             total = np.sum([step.numpy() for step in sums], axis=0, dtype="float64")
-            validation = {
-                f"val_{key}": value for key, value in train_steps.metrics_of(total).items()
-            }
+            metrics = train_steps.metrics_of(total)
+            validation = {f"val_{key}": value for key, value in metrics.items()}
             if self.recipe.keep == "best" and self._is_best(validation):
                 self.kept_epoch = self.epoch
                 self.kept = checkpoints.values(checkpoints.weights_by_name(self.model))
         return validation
 
     def _stop_if_asked(self):
-        """A validation is short enough to be done again."""
-        asked = [self.signals.received is not None]
-        if any(distribution.mean_over_workers(self.strategy, self.worker, asked)):
+        """Stops within a validation, all workers at once; a resumed run repeats the validation."""
+        votes = [self._stop_requested()]
+        if any(distribution.mean_over_workers(self.strategy, self.worker, votes)):
             raise Stopped
 
     def _is_best(self, validation: dict[str, float]) -> bool:
-        """By accuracy of the main head; of two that are equal, by its loss."""
+        """Compares accuracies of the main head, then its losses."""
         if self.kept_epoch is None:
             return True
-
-        def rank(row):
-            return row["val_main_accuracy"], -row["val_main_loss"]
-
-        return rank(validation) > rank(self.history[self.kept_epoch])
+        ranks = [
+            (row["val_main_accuracy"], -row["val_main_loss"])
+            for row in (validation, self.history[self.kept_epoch])
+        ]
+        return ranks[0] > ranks[1]
 
     def _record_epoch(self, validation: dict[str, float]):
         row = {"epoch": self.epoch} | train_steps.metrics_of(self.sums)
@@ -215,17 +204,15 @@ class Run:
         if self.writes:
             rundir.write_history(self.history, self.workdir)
             self.tensorboard.add_epoch(row, self.progress.images_per_second)
-            self.tensorboard.flush()
         self.progress.epoch_line(row)
 
     def _save_if_possible(self) -> bool:
-        """Saves, or says what stands instead; the epoch's edge will tell whether the run ends."""
+        """Saves, or warns if the disk refuses, which ends the run only after an epoch."""
         try:
             self.save()
         except WriteError as error:
-            self.progress.say(
-                f"warning: no checkpoint was written, that of {self.saved} stays: {error}"
-            )
+            last = f"the last one is from {self.saved}" if self.saved else "there is none yet"
+            self.progress.say(f"warning: no checkpoint was written; {last}: {error}")
             return False
         return True
 
@@ -233,37 +220,35 @@ class Run:
         """Writes a checkpoint.
 
         Raises:
-            UserError: If a weight is no number.
+            UserError: If a weight is NaN or infinite.
             WriteError: If the disk refuses.
         """
         self.saved_at = time.monotonic()
         arrays = checkpoints.values(self.variables)
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise no_number("network", self._where())
+            raise not_finite("network", self.position)
         if self.writes:
             kept = {f"{_KEPT}{name}": array for name, array in self.kept.items()}
-            self.checkpoints.save(arrays | kept, self._record())
-        self.saved = self._where()
-
-    def _record(self) -> dict:
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "steps": self.input.steps,
-            "sums": self.sums.tolist(),
-            "history": self.history,
-            "kept_epoch": self.kept_epoch,
-            "warned": sorted(self.monitor.warned),
-        }
+            record = {
+                "epoch": self.epoch,
+                "step": self.step,
+                "steps": self.input.steps,
+                "sums": self.sums.tolist(),
+                "history": self.history,
+                "kept_epoch": self.kept_epoch,
+                "warned": sorted(self.monitor.warned),
+            }
+            self.checkpoints.save(arrays | kept, record)
+        self.saved = self.position
 
     def _restore(self):
-        """Sets everything to where the run was saved last."""
+        """Restores the newest checkpoint, if there is one."""
         if self.writes:
             self.checkpoints.remove_leftovers()
-        found = self.checkpoints.newest()
-        if found is None:
+        newest = self.checkpoints.newest()
+        if newest is None:
             return
-        arrays, record = found
+        arrays, record = newest
         kept = {name for name in arrays if name.startswith(_KEPT)}
         checkpoints.assign(self.variables, {name: arrays[name] for name in arrays.keys() - kept})
         if kept and self.recipe.keep == "best":
@@ -272,13 +257,10 @@ class Run:
         self.epoch, self.step, self.history = record["epoch"], record["step"], record["history"]
         self.sums = np.array(record["sums"])
         self.monitor.warned |= set(record["warned"])
-        if record["steps"] != self.input.steps:  # another batch size won
+        if record["steps"] != self.input.steps:  # --recipe-of flags changed the batch size
             self.step = self.step * self.input.steps // record["steps"]
             self.optimizer.iterations.assign(self.global_step)
         if self.history and self.writes:
             rundir.write_history(self.history, self.workdir)
-        self.saved = self._where()
-        self.progress.say(f"resumed at {self.saved}")
-
-    def _where(self) -> str:
-        return f"epoch {self.epoch + 1}, step {self.step}"
+        self.saved = self.position
+        self.progress.say(f"resumed at {self.position}")

@@ -1,4 +1,4 @@
-"""How the weights move: schedule, optimizer and the running average of what they were."""
+"""How the weights are updated: learning-rate schedule, optimizer and moving average."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,18 +9,14 @@ from keras_googlenet.training.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a recipe, with its schedule, its average and, in float16, its scale.
-
-    Args:
-        recipe: Says which.
-        steps_per_epoch: Training steps an epoch, which the schedule counts in.
-    """
+    """Returns the optimizer of a recipe with its schedule, moving average and loss scaling."""
+    average_steps = recipe.average_share * recipe.epochs * steps_per_epoch
     settings = {
-        "name": "optimizer",  # the variables are saved under it
+        "name": "optimizer",  # its variables are saved under this name
         "learning_rate": make_schedule(recipe, steps_per_epoch),
         "weight_decay": recipe.weight_decay or None,
         "use_ema": recipe.average_share > 0,
-        "ema_momentum": _average_momentum(recipe, steps_per_epoch),
+        "ema_momentum": 1.0 - 1.0 / max(1.0, average_steps),
     }
     if recipe.optimizer == "adam":
         optimizer = keras.optimizers.Adam(**settings)
@@ -35,7 +31,7 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Opt
 
 
 def make_schedule(recipe: Recipe, steps_per_epoch: int):
-    """Returns the learning rate as a function of the step.
+    """Returns the learning rate as a function of the global step.
 
     "cosine" is Loshchilov and Hutter's (2017) after the linear warm-up of Goyal et al. (2017),
     "steps" that of section 6, "power" that of BVLC's quick_solver.
@@ -56,22 +52,11 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int):
     )
 
 
-def _average_momentum(recipe: Recipe, steps_per_epoch: int) -> float:
-    """An average over n steps forgets 1/n of itself a step."""
-    span = recipe.average_share * recipe.epochs * steps_per_epoch
-    return max(0.0, 1.0 - 1.0 / span) if span else 0.0
-
-
 @contextlib.contextmanager
 def averaged(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Inside the block the network has the averaged weights, if the optimizer keeps them.
-
-    Args:
-        model: The network.
-        optimizer: The one that trains it.
-    """
+    """Gives the network its averaged weights inside the block, if the optimizer keeps them."""
     raw = [variable.numpy() for variable in model.trainable_variables]
-    optimizer.finalize_variable_values(model.trainable_variables)  # without an average: as it is
+    optimizer.finalize_variable_values(model.trainable_variables)  # does nothing without average
     try:
         yield
     finally:

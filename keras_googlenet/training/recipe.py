@@ -1,4 +1,4 @@
-"""Every hyper-parameter, once: its default, its source, its flag and its place in `recipe.json`."""
+"""The recipe: every hyper-parameter once, with its default, its source, its limits and its help."""
 
 import argparse
 import dataclasses
@@ -16,106 +16,127 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.run_files import RECIPE_FILE
 
 LEARNING_RATE_BATCH = 256  # the batch size that `learning_rate` is given for
-FINE_TUNING_SHARE = 0.1  # of a recipe's learning rate: weights that are good must not move far
+FINE_TUNING_SHARE = 0.1  # of a recipe's learning rate: pretrained weights must not move far
+SHARE, NOT_NEGATIVE, COUNT = (0, 1), (0, math.inf), (1, math.inf)  # limits
 
 
-def _setting(default, text: str, **flag):
-    """A field that knows what its flag says in `--help`."""
-    return dataclasses.field(default=default, metadata={"help": text, **flag})
+def _setting(default, text: str, limits: tuple = (), **flag):
+    """A field with its help, its limits, the choices of its flag, and the group that it starts."""
+    return dataclasses.field(default=default, metadata={"help": text, "limits": limits, **flag})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained, from the data to the last learning rate.
+    """How a network is trained.
 
-    Each field is a flag of train.py and a key of `recipe.json`; what it means stands beside it.
-    The defaults are those of the recipe "modern".
+    Each field is a flag of train.py, whose help stands beside it, and a key of `recipe.json`. The
+    defaults are those of the recipe "modern".
     """
 
-    dataset: str = _setting("shapes", "name in TensorFlow Datasets, or folder of class folders")
-    data_dir: str | None = _setting(None, "where TensorFlow Datasets keeps its files")
+    dataset: str = _setting(
+        "shapes",
+        "shapes (built in), a name in TensorFlow Datasets, or a folder of class folders",
+        group="data",
+    )
+    data_dir: str | None = _setting(None, "folder of TensorFlow Datasets")
     validation_split: float = _setting(
         0.1,
-        "share to validate on where the data set has no such split: of each class of a folder, by "
-        "--seed; of TensorFlow Datasets the last percents, whatever their classes",
+        "share of the images to hold out where the data set has no validation split: of each "
+        "class of a folder, chosen by --seed; of TensorFlow Datasets, the end of its train split",
+        SHARE,
     )
-    variant: str = _setting("batchnorm", "variant of the network")
-    image_size: int = _setting(224, "side of the pictures in pixels")  # 224: section 5
-    batch_size: int = _setting(256, "pictures a step, over all devices together")
-    epochs: int = _setting(90, "passes over the training split")
-    seed: int = _setting(0, "decides weights, order, crops and dropout")
+    image_size: int = _setting(224, "side of the input images in pixels")  # 224: section 5
+    variant: str = _setting("batchnorm", "variant of the network", group="network")
     weights: str | None = _setting(
         None,
-        "MODEL to begin with: its trunk, and the layers of its heads whose shapes fit, so a "
-        "classifier only if it has as many classes",
+        "MODEL to start from: run directory, .keras file or imagenet. Layers of its heads are used "
+        "where their shapes match, so a classifier only for the same number of classes",
     )
-    freeze_until: str | None = _setting(None, "layer up to which, itself included, nothing learns")
-    optimizer: str = _setting("sgd", "how to step", choices=("sgd", "adam"))
+    freeze_until: str | None = _setting(None, "freeze this layer and all that it depends on")
+    dropout: float = _setting(0.4, "dropout rate before the main classifier", SHARE)  # Table 1
+    aux_dropout: float = _setting(  # differs from the paper: section 5 prints 0.7
+        0.5, "dropout rate in the auxiliary classifiers", SHARE
+    )
+    sync_batch_norm: bool = _setting(
+        False, "batch normalization over the whole batch, not over each device's part of it"
+    )
+    batch_size: int = _setting(
+        256, "images per step, over all devices together", COUNT, group="optimization"
+    )
+    epochs: int = _setting(90, "passes over the training set", COUNT)
+    optimizer: str = _setting("sgd", "optimizer", choices=("sgd", "adam"))
     learning_rate: float = _setting(  # 0.1 per 256: Goyal et al. 2017
         0.1,
-        "greatest learning rate at 256 pictures a step; it scales with the batch size, and with "
-        f"--weights it is {FINE_TUNING_SHARE} times the recipe's",
+        f"peak learning rate for batches of {LEARNING_RATE_BATCH}; it scales with --batch-size. "
+        f"With --weights the default is {FINE_TUNING_SHARE} times that of the recipe",
+        NOT_NEGATIVE,
     )
     schedule: str = _setting(
         "cosine",
-        "how the learning rate falls: by a cosine to 0, in steps, or by a power to 0",
+        "decay of the learning rate: a cosine to 0, steps, or a power of the remaining time",
         choices=("cosine", "steps", "power"),
     )
     warmup_epochs: float = _setting(  # Goyal et al. 2017 use 5 of 90, MindCV 2 of 300
         2.0,
-        "epochs over which the learning rate rises from near 0 (cosine only); a default that is "
-        "longer than the run becomes half of it",
+        "epochs of linear warm-up before the cosine; a default that is longer than the run is "
+        "reduced to half of the run",
+        NOT_NEGATIVE,
     )
-    step_epochs: float = _setting(8.0, "epochs a step of the schedule 'steps'")  # section 6
-    step_factor: float = _setting(0.96, "what each of its steps multiplies by")  # section 6
-    power: float = _setting(0.5, "exponent of the schedule 'power'")  # BVLC quick_solver
-    clip_norm: float = _setting(0.0, "greatest norm of all gradients together; 0: as they come")
-    momentum: float = _setting(0.9, "momentum of sgd")  # 0.9: section 6
+    step_epochs: float = _setting(  # section 6
+        8.0, "epochs between the steps of --schedule steps", (1e-9, math.inf)
+    )
+    step_factor: float = _setting(0.96, "learning rate factor at each step", SHARE)  # section 6
+    power: float = _setting(0.5, "exponent of --schedule power", NOT_NEGATIVE)  # BVLC quick_solver
+    clip_norm: float = _setting(
+        0.0, "greatest norm of all gradients together; 0: no clipping", NOT_NEGATIVE
+    )
+    momentum: float = _setting(0.9, "momentum of SGD", SHARE)  # 0.9: section 6
     nesterov: bool = _setting(True, "Nesterov momentum")
     # 4e-5: MindCV, and 2e-4 below: BVLC. Both add it to the gradient, where a momentum of 0.9 makes
     # it ten times as strong as here.
-    weight_decay: float = _setting(4e-5, "decoupled weight decay, off biases and norms")
-    average_share: float = _setting(  # 0.04: torchvision's recipe averages over 4% of 600 epochs
-        0.04, "share of the run that the averaged weights look back on; 0: keep the raw weights"
+    weight_decay: float = _setting(
+        4e-5, "decoupled weight decay, except on biases and normalization", NOT_NEGATIVE
     )
-    label_smoothing: float = _setting(0.1, "share of a label that goes to all classes")  # MindCV
+    average_share: float = _setting(  # 0.04: torchvision's recipe averages over 4% of 600 epochs
+        0.04, "share of the run that the moving average of the weights spans; 0: no average", SHARE
+    )
+    label_smoothing: float = _setting(  # MindCV
+        0.1, "share of each label that is divided among all classes", SHARE
+    )
     class_weights: str = _setting(
         "none",
-        "what an example counts: balanced gives every class the same weight in all, however many "
-        "examples it has; a set of TensorFlow Datasets is read once more to count them",
+        "weights of the examples in the loss. balanced: each class has the same total weight, "
+        "however many images it has (counting them reads TensorFlow Datasets once more)",
         choices=("none", "balanced"),
     )
-    dropout: float = _setting(0.4, "dropout before the main classifier")  # 0.4: Table 1
-    aux_dropout: float = _setting(  # differs from the paper: section 5 prints 0.7
-        0.5, "dropout inside the auxiliary classifiers"
-    )
     min_crop_area: float = _setting(  # 0.08: section 6
-        0.08, "least share of an image that a training crop shows"
+        0.08, "smallest share of an image that a training crop covers", SHARE, group="augmentation"
     )
-    random_interpolation: bool = _setting(False, "resize by a random one of four interpolations")
+    random_interpolation: bool = _setting(False, "resize by one of four methods at random")
     distort_colours: bool = _setting(False, "change brightness, contrast and saturation at random")
     randaugment: bool = _setting(False, "Keras' RandAugment; not with --deterministic")
-    mixup: float = _setting(0.0, "alpha of MixUp; 0: none")
-    cutmix: float = _setting(0.0, "alpha of CutMix; 0: none")
+    mixup: float = _setting(0.0, "alpha of MixUp; 0: off", NOT_NEGATIVE)
+    cutmix: float = _setting(0.0, "alpha of CutMix; 0: off", NOT_NEGATIVE)
     precision: str = _setting(
-        "float32", "what the network computes in", choices=("float32", "bfloat16", "float16")
+        "float32",
+        "data type of the computation; the weights stay float32",
+        choices=("float32", "bfloat16", "float16"),
+        group="precision and reproducibility",
     )
-    sync_batch_norm: bool = _setting(
-        False, "batch normalization looks at the whole batch, not at each device's part of it"
-    )
+    seed: int = _setting(0, "seed of initial weights, image order, augmentation and dropout")
     jit: bool = _setting(False, "compile the training step with XLA; on one device only")
     deterministic: bool = _setting(
-        False, "the same weights to the bit in every run, cut off and resumed or not"
+        False, "bitwise identical weights in every run, interrupted and resumed or not"
     )
     keep: str = _setting(
         "best",
-        "which epoch becomes model.keras: the best by validation accuracy of the main head, or "
-        "the last",
+        "epoch that is saved as model.keras: the one with the best validation accuracy of the "
+        "main head, or the last",
         choices=("best", "last"),
+        group="run",
     )
     max_steps: int | None = _setting(
-        None,
-        "for a smoke run: stop after so many steps in all, and validate on as many batches",
+        None, "for a smoke test: train for this many steps, validate on as many batches", COUNT
     )
 
     @property
@@ -125,44 +146,22 @@ class Recipe:
 
     @property
     def scaled_learning_rate(self) -> float:
-        """Greatest learning rate at this batch size: linear scaling, Goyal et al. 2017."""
+        """Peak learning rate at this batch size: linear scaling, Goyal et al. 2017."""
         return self.learning_rate * self.batch_size / LEARNING_RATE_BATCH
 
     def __post_init__(self):
-        """Refuses what cannot be, in the words of the flags."""
-        limits = {  # setting: (least, greatest)
-            "batch_size": (1, math.inf),
-            "epochs": (1, math.inf),
-            "learning_rate": (0, math.inf),
-            "warmup_epochs": (0, math.inf),
-            "weight_decay": (0, math.inf),
-            "momentum": (0, 1),
-            "dropout": (0, 1),
-            "aux_dropout": (0, 1),
-            "min_crop_area": (0, 1),
-            "validation_split": (0, 1),
-            "average_share": (0, 1),
-            "label_smoothing": (0, 1),
-            "mixup": (0, math.inf),
-            "cutmix": (0, math.inf),
-            "power": (0, math.inf),
-            "step_factor": (0, 1),
-            "step_epochs": (1e-9, math.inf),
-            "clip_norm": (0, math.inf),
-            "max_steps": (1, math.inf),
-        }
-        for name, (least, greatest) in limits.items():
-            value = getattr(self, name)
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            least, greatest = setting.metadata["limits"] or (value, value)
             if value is not None and not least <= value <= greatest:
-                raise UserError(f"{_flag(name)} must be in [{least}, {greatest}]; it is {value}.")
+                limit = f"in [{least}, {greatest}]" if greatest < math.inf else f"at least {least}"
+                raise UserError(f"{_flag(setting.name)} must be {limit}; it is {value}.")
         if self.validation_split == 1:
-            raise UserError(
-                "--validation-split must be less than 1, or nothing is left to train on."
-            )
+            raise UserError("--validation-split must be less than 1, to leave images to train on.")
         if self.deterministic and self.randaugment:
             raise UserError(
-                "--randaugment draws from a state that a resumed run cannot find again; leave it "
-                "or --deterministic out."
+                "--randaugment has a random state that a resumed run cannot restore; leave out "
+                "either it or --deterministic."
             )
 
     def differences(self, other: "Recipe") -> dict[str, tuple]:
@@ -208,7 +207,7 @@ RECIPES = {
         variant="paper",
         batch_size=32,
         epochs=250,
-        learning_rate=0.08,  # 0.01 at 32 pictures
+        learning_rate=0.08,  # 0.01 at 32 images
         schedule="steps",
         warmup_epochs=0.0,
         nesterov=False,
@@ -224,7 +223,7 @@ RECIPES = {
         variant="paper",
         batch_size=32,
         epochs=60,
-        learning_rate=0.08,  # 0.01 at 32 pictures
+        learning_rate=0.08,  # 0.01 at 32 images
         schedule="power",
         warmup_epochs=0.0,
         nesterov=False,
@@ -240,35 +239,36 @@ RECIPES = {
 def add_recipe_flags(
     parser: argparse.ArgumentParser, paths: Mapping[str, Callable[[str], str]] | None = None
 ):
-    """Adds `--recipe` and a flag for each field of `Recipe`.
+    """Adds `--recipe` and a flag for each field of `Recipe`; returns the last group, "run".
 
     Args:
-        parser: What to add them to.
-        paths: Fields that hold a path, and the types of their flags.
+        parser: Parser of train.py.
+        paths: Types of the flags that hold a path, by field.
     """
-    types = {setting.name: _flag_type(setting) for setting in dataclasses.fields(Recipe)}
-    types |= paths or {}
+    group = parser
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
-        help="set of defaults (default: small for shapes, modern otherwise)",
+        help="set of defaults for the flags below (default: small for shapes, otherwise modern)",
     )
     for setting in dataclasses.fields(Recipe):
-        text = f"{setting.metadata['help']} ({_defaults_text(setting.name)})"
+        if "group" in setting.metadata:
+            group = parser.add_argument_group(setting.metadata["group"])
         if setting.type is bool:
-            kind = {"action": argparse.BooleanOptionalAction}
-        else:
-            kind = {"type": types[setting.name], "choices": setting.metadata.get("choices")}
-        parser.add_argument(_flag(setting.name), default=None, help=text, **kind)
+            options = {"action": argparse.BooleanOptionalAction}
+        else:  # the type itself, or the one beside `None`
+            plain = (typing.get_args(setting.type) or (setting.type,))[0]
+            options = {"type": (paths or {}).get(setting.name, plain)}
+            options["choices"] = setting.metadata.get("choices")
+        text = f"{setting.metadata['help']} ({_defaults_text(setting.name)})"
+        group.add_argument(_flag(setting.name), default=None, help=text, **options)
+    return group
 
 
 def recipe_from_flags(flags: argparse.Namespace) -> Recipe:
-    """Picks the recipe and lets the flags that were given beat it."""
-    given = {
-        setting.name: getattr(flags, setting.name)
-        for setting in dataclasses.fields(Recipe)
-        if getattr(flags, setting.name) is not None
-    }
+    """Returns the recipe of the flags, whose own values override its defaults."""
+    names = [setting.name for setting in dataclasses.fields(Recipe)]
+    given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     dataset = given["dataset"] = resolve_dataset(given.get("dataset", Recipe.dataset))
     if given.get("data_dir") and "://" not in given["data_dir"]:
         given["data_dir"] = os.path.abspath(given["data_dir"])
@@ -279,7 +279,7 @@ def recipe_from_flags(flags: argparse.Namespace) -> Recipe:
     if recipe.schedule == "cosine" and given.get("warmup_epochs", 0) >= recipe.epochs:
         raise UserError(
             f"--warmup-epochs must be less than --epochs; it is {recipe.warmup_epochs:g} of "
-            f"{recipe.epochs}, and the learning rate would never fall."
+            f"{recipe.epochs}, so the learning rate would never decay."
         )
     return recipe
 
@@ -288,14 +288,9 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _flag_type(setting: dataclasses.Field):
-    """The type itself, or the one beside `None`."""
-    return (typing.get_args(setting.type) or (setting.type,))[0]
-
-
 def _defaults_text(name: str) -> str:
-    """Says the default once if all recipes agree, otherwise by recipe."""
+    """Returns the default, or the default of each recipe where they differ."""
     values = {recipe: getattr(RECIPES[recipe], name) for recipe in RECIPES}
     if len(set(values.values())) == 1:
-        return f"default: {next(iter(values.values()))}"
+        return f"default: {values['modern']}".replace("None", "none")
     return ", ".join(f"{recipe}: {value}" for recipe, value in values.items())

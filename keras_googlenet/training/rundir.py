@@ -1,4 +1,4 @@
-"""The run directory: whose it is, and what a run leaves in it."""
+"""The run directory: which recipe it belongs to, which process may write, and its small files."""
 
 import contextlib
 import csv
@@ -17,48 +17,40 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.labels import read_labels, write_labels
 from keras_googlenet.run_files import (
     CHECKPOINTS,
-    CONTENTS_FILE,
-    CURVES_FILE,
+    FILES,
     HISTORY_FILE,
     LABELS_FILE,
     LOGS,
     METRICS_FILE,
-    MODEL_FILE,
     RECIPE_FILE,
-    SPLIT_FILE,
+    RESULT_FILES,
 )
 from keras_googlenet.training.recipe import Recipe
 
-_FILES = (
-    *(RECIPE_FILE, LABELS_FILE, HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE),
-    *(CONTENTS_FILE, SPLIT_FILE),
-)
+_OF_SYSTEM = {"lost+found", "Thumbs.db", "desktop.ini"}
 
 
 def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
-    """Decides by which recipe a run goes on.
+    """Returns the recipe that a run continues with.
 
     Args:
-        recipe: What the flags ask for.
+        recipe: The recipe of the flags.
         workdir: The run directory; it may not exist yet.
-        winner: "run" for the recipe in `workdir`, "flags" for `recipe`; `None` refuses to choose.
-
-    Returns:
-        `recipe` for a new run, for the same one, and for one that differs in more epochs only.
+        winner: "run" for the recipe in `workdir`, "flags" for `recipe`; `None`: `recipe` if the
+            run is new, has the same recipe, or gets more epochs and no other change.
 
     Raises:
-        UserError: If the recipes differ otherwise and there is no `winner`, or `workdir` holds
-            something else than a run.
+        UserError: If the recipes differ otherwise, or `workdir` is not a run directory.
     """
     if not (workdir / RECIPE_FILE).exists():
-        foreign = _foreign(workdir)
+        foreign = _foreign_files(workdir)
         if foreign:
             raise UserError(
                 f"{workdir} holds something else than a run ({foreign[0].name}); give another "
                 "--workdir."
             )
         return recipe
-    before = _where_its_data_lies(Recipe.load(workdir), recipe, workdir)
+    before = _with_moved_dataset(Recipe.load(workdir), recipe, workdir)
     differences = recipe.differences(before)
     if winner == "run":
         return before
@@ -66,20 +58,20 @@ def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
         return recipe
     if set(differences) == {"epochs"} and recipe.epochs > before.epochs:
         print(
-            f"{workdir} goes on from {before.epochs} to {recipe.epochs} epochs, with the schedule "
-            f"of {recipe.epochs}",
+            f"{workdir} is extended from {before.epochs} to {recipe.epochs} epochs, with the "
+            f"schedule of {recipe.epochs}",
             file=sys.stderr,
         )
         return recipe
     changed = "; ".join(f"{name} was {old}, now {new}" for name, (old, new) in differences.items())
     raise UserError(
         f"{workdir} holds a run of another recipe ({changed}); give the same flags, another "
-        "--workdir, or say with --recipe-of run|flags which one wins."
+        "--workdir, or choose a recipe with --recipe-of run|flags."
     )
 
 
-def _where_its_data_lies(before: Recipe, recipe: Recipe, workdir: Path) -> Recipe:
-    """Corrects the recipe of a run whose data set was moved, if all files are the same."""
+def _with_moved_dataset(before: Recipe, recipe: Recipe, workdir: Path) -> Recipe:
+    """Updates the recipe of a run whose data set was moved, if all files are the same."""
     known = split_record.read(workdir)
     is_folder = Path(recipe.dataset).is_absolute() and Path(before.dataset).is_absolute()
     if before.dataset == recipe.dataset or not is_folder or known is None:
@@ -88,17 +80,17 @@ def _where_its_data_lies(before: Recipe, recipe: Recipe, workdir: Path) -> Recip
     opened = open_dataset(there.dataset, there.data_dir, there.validation_split, there.seed)
     if not known.same_as(split_record.record_of(opened)):
         return before
-    print(f"the data set of {workdir} lies in {recipe.dataset} now", file=sys.stderr)
+    print(f"the data set of {workdir} has moved to {recipe.dataset}", file=sys.stderr)
     there.save(workdir)
     split_record.write(workdir, opened, known)
     return there
 
 
-def _foreign(workdir: Path) -> list[Path]:
-    """What is neither left by a run that was killed early nor put there by system or shell."""
+def _foreign_files(workdir: Path) -> list[Path]:
+    """Lists what neither a run that was killed early nor system or shell have left."""
     if not workdir.exists():
         return []
-    known = {CHECKPOINTS, LOGS, "lost+found", "Thumbs.db", "desktop.ini"}
+    known = {CHECKPOINTS, LOGS, *_OF_SYSTEM}
     if (workdir / CHECKPOINTS).is_dir():
         known.add(LABELS_FILE)
 
@@ -110,15 +102,12 @@ def _foreign(workdir: Path) -> list[Path]:
 
 
 def _holds_training(workdir: Path) -> bool:
-    """Whether something would be lost with the run directory."""
-    results = (HISTORY_FILE, CURVES_FILE, MODEL_FILE, METRICS_FILE)
-    return any((workdir / name).exists() for name in results) or any(
-        (workdir / CHECKPOINTS).glob("*.npz")
-    )
+    results = any((workdir / name).exists() for name in RESULT_FILES)
+    return results or any((workdir / CHECKPOINTS).glob("*.npz"))
 
 
-def learned_before(workdir: Path) -> split_record.SplitRecord | None:
-    """Returns the halves of the run in a directory; `None` where nothing was trained yet."""
+def previous_splits(workdir: Path) -> split_record.SplitRecord | None:
+    """Returns the splits that a run was trained on; `None` where nothing was trained yet."""
     return split_record.read(workdir) if _holds_training(workdir) else None
 
 
@@ -128,20 +117,18 @@ def finished_metrics(recipe: Recipe, workdir: Path) -> dict[str, float] | None:
         return None
     try:
         return json.loads((workdir / METRICS_FILE).read_text())
-    except ValueError:  # the disk damaged it: the last checkpoint makes it again
+    except ValueError:  # damaged: it is made again from the last checkpoint
         return None
 
 
 @contextlib.contextmanager
 def opened(recipe: Recipe, workdir: Path, dataset: ImageDataset) -> Iterator[None]:
-    """Keeps other processes off a run directory, and says in it what the run is.
+    """Locks a run directory and writes recipe, labels and splits.
 
-    If the block fails before anything is worth keeping, nothing of the run is left.
-
-    Raises:
-        UserError: If another process trains there, or it was trained on other classes.
+    If the block fails before anything was trained, all that is new in the directory is removed.
+    `UserError` if another process trains there, or the run was trained on other classes.
     """
-    ours = [workdir / name for name in (*_FILES, CHECKPOINTS, LOGS)]
+    ours = [workdir / name for name in (*FILES, CHECKPOINTS, LOGS)]
     new = [path for path in (*ours, workdir, *workdir.parents) if not path.exists()]
     with locked(workdir):
         try:
@@ -154,12 +141,12 @@ def opened(recipe: Recipe, workdir: Path, dataset: ImageDataset) -> Iterator[Non
 
 
 def _remove(paths: list[Path], workdir: Path):
-    """Removes files and folders of a run, and the folders around it that are empty then."""
+    """Removes files and folders of a run, then the folders around it that are empty."""
     for path in paths:
         if path in (workdir / CHECKPOINTS, workdir / LOGS):
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_dir():
-            with contextlib.suppress(OSError):  # a log of the user's stays
+            with contextlib.suppress(OSError):  # not empty: it holds a log of the user
                 path.rmdir()
         else:
             path.unlink(missing_ok=True)
@@ -167,11 +154,7 @@ def _remove(paths: list[Path], workdir: Path):
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Keeps other processes off a run directory, which is made when needed.
-
-    Raises:
-        UserError: If another process trains there.
-    """
+    """Locks a run directory, made if needed; `UserError` if another process trains in it."""
     folder = workdir / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as file:
@@ -185,37 +168,37 @@ def locked(workdir: Path) -> Iterator[None]:
 
 
 def _describe(recipe: Recipe, workdir: Path, dataset: ImageDataset):
-    """Writes down what the run is, or checks that the one that is there has the same classes."""
+    """Writes recipe, labels and splits; a run that is there must have the same classes."""
     file, holds_training = workdir / LABELS_FILE, _holds_training(workdir)
     if holds_training and file.exists() and read_labels(file) != dataset.labels:
         raise UserError(
             f"{workdir} was trained on other classes than {recipe.dataset} has; give another "
             "--workdir."
         )
-    for name in _FILES:
+    for name in FILES:
         remove_leftovers(workdir / name)
     (workdir / METRICS_FILE).unlink(missing_ok=True)
-    recipe.save(workdir)  # before anything else: it is what tells a run directory
+    recipe.save(workdir)  # first, because it is what marks a run directory
     with replacing(file) as temporary:
         write_labels(temporary, dataset.labels)
     now, before = split_record.record_of(dataset), split_record.read(workdir)
     if not holds_training:
         twice = split_record.in_both_splits(dataset, now)
         if twice:
-            print(f"warning: images lie in both halves{twice}", file=sys.stderr)
+            print(f"warning: images are in both splits{twice}", file=sys.stderr)
     elif before is None:
         now = None
-        print(f"warning: {workdir} does not say which images it has learned from", file=sys.stderr)
+        print(f"warning: {workdir} does not say which images it was trained on", file=sys.stderr)
     else:
         changed = split_record.describe_changes(before, dataset, now)
         if changed:
-            print(f"warning: the data set is not what it was: {changed}", file=sys.stderr)
+            print(f"warning: the data set has changed: {changed}", file=sys.stderr)
         now = before.resumed_on(now)
     split_record.write(workdir, dataset, now)
 
 
 def write_history(history: list[dict[str, float]], workdir: Path):
-    """Writes `history.csv`: a header and a row an epoch."""
+    """Writes `history.csv`: a header, and a row for each epoch."""
     with replacing(workdir / HISTORY_FILE) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=history[0])
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""The network of a run: built from its recipe, begun from other weights, and its two steps."""
+"""The network of a run, its training step and its validation step."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ QUANTITIES = ("loss", "accuracy", "top5")  # of each head, after the number of e
 
 
 def check_network(recipe: Recipe):
-    """Refuses what no network can be built for, before anything is read or written."""
+    """Raises `UserError` if no network can be built, before data is read or a file written."""
     if recipe.image_size < MINIMUM_SIZE_WITH_AUX:
         raise UserError(
             f"--image-size must be at least {MINIMUM_SIZE_WITH_AUX}, because the auxiliary heads "
@@ -29,16 +29,9 @@ def check_network(recipe: Recipe):
 def build_network(
     recipe: Recipe, classes: int, weights: keras.Model | None, say: Callable[[str], None]
 ) -> keras.Model:
-    """Builds the three-output network of a recipe.
+    """Builds the three-output network of a recipe, from `weights` of the same variant if given.
 
-    Args:
-        recipe: Says variant, size, dropout, what is frozen, and what batch normalization looks at.
-        classes: Number of classes.
-        weights: Network of the same variant to begin from, or `None`.
-        say: Is told which layers found no weights of their shape in it.
-
-    Raises:
-        UserError: If `recipe.freeze_until` is no layer, or the trunk of `weights` does not fit.
+    `say` receives a sentence if some layers start from random weights instead.
     """
     model = GoogLeNet(
         classes=classes,
@@ -57,6 +50,25 @@ def build_network(
     return model
 
 
+def freeze(model: keras.Model, name: str):
+    """Freezes a layer, for example `inception_4e_output`, and all that it depends on."""
+    if name not in {layer.name for layer in model.layers}:
+        raise UserError(
+            f"--freeze-until {name} is no layer; give one such as conv2_3x3 or inception_4e_output."
+        )
+    for layer in keras.Model(model.inputs, model.get_layer(name).output).layers:
+        layer.trainable = False
+    if not model.trainable_variables:
+        raise UserError(f"--freeze-until {name} leaves nothing to train; give an earlier layer.")
+
+
+def synchronize_batch_norm(model: keras.Model, synchronized: bool):
+    """Makes batch normalization use the whole batch, or only each replica's part of it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = synchronized
+
+
 def make_train_step(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
@@ -64,18 +76,18 @@ def make_train_step(
     strategy: tf.distribute.Strategy,
     class_weights: tf.Tensor | None = None,
 ) -> Callable:
-    """Returns the function that learns from one batch: section 5.
+    """Returns the function that trains the network on one batch: section 5.
 
     Args:
-        model: The network, with one output a head of `HEADS`.
-        optimizer: Moves its weights; built.
-        recipe: Says label smoothing, clipping and `jit`.
-        strategy: Runs the step on each of its replicas, whose gradients are added up.
-        class_weights: `(classes,)` float32, what an example of a class counts; `None`: 1.
+        model: The network, with one output for each head of `HEADS`.
+        optimizer: Its optimizer, built.
+        recipe: Sets variant, label smoothing, clipping and `jit`.
+        strategy: Runs the step on each of its replicas; their gradients are added up.
+        class_weights: `(classes,)` float32, weights of the examples by class; `None`: 1.
 
     Returns:
-        `batch -> sums`: from `(images, labels)` as `strategy` distributes them, RGB in [0, 255]
-        and one-hot, to what `head_sums` returns of the whole batch.
+        `(images, labels) -> sums`, with batches as `strategy` distributes them: RGB in [0, 255]
+        and one-hot. The sums are those of `head_sums` over the whole batch.
     """
 
     def step_of_replica(images, labels):
@@ -99,7 +111,7 @@ def make_train_step(
 
 
 def make_test_step(model: keras.Model, recipe: Recipe, strategy: tf.distribute.Strategy):
-    """Returns `(images, labels, weights) -> sums`, which measures a batch and learns nothing."""
+    """Returns `(images, labels, weights) -> sums`, which measures a batch without training."""
 
     def step_of_replica(images, labels, weights):
         x = preprocess_input(tf.cast(images, tf.float32), recipe.variant)
@@ -122,22 +134,21 @@ def _cross_entropy(labels, probabilities, smoothing: float = 0.0):
 
 def _clip(gradients: list, greatest: tf.Tensor) -> list:
     """Scales the gradients of a replica so that the sum over all has at most this norm."""
-    whole = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-    factor = tf.minimum(1.0, greatest / tf.linalg.global_norm(whole))
+    total = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+    factor = tf.minimum(1.0, greatest / tf.linalg.global_norm(total))
     return [gradient * factor for gradient in gradients]
 
 
 def head_sums(labels, predictions: list, weights) -> tf.Tensor:
-    """Adds up what a batch says of each head.
+    """Adds up examples, plain cross-entropy, top-1 and top-5 hits of a batch, for each head.
 
     Args:
-        labels: `(n, classes)` one-hot, or mixed.
+        labels: `(n, classes)`, one-hot or mixed.
         predictions: Probabilities `(n, classes)` of each head of `HEADS`.
-        weights: `(n,)`, what each example counts.
+        weights: `(n,)`, weights of the examples.
 
     Returns:
-        `(heads, 4)` float32: examples, and the sums of plain cross-entropy, of top-1 and of top-5
-        hits, in the order of `QUANTITIES`.
+        `(heads, 4)` float32, columns in the order of `QUANTITIES` after the number of examples.
     """
 
     def sums(p):
@@ -150,41 +161,10 @@ def head_sums(labels, predictions: list, weights) -> tf.Tensor:
 
 
 def metrics_of(sums) -> dict[str, float]:
-    """Names the means of what `head_sums` returned, added up over batches, as DESIGN does.
-
-    Returns:
-        `loss`, the weighted total, and `<head>_loss`, `<head>_accuracy`, `<head>_top5`.
-    """
+    """Turns sums of `head_sums` into `<head>_<quantity>` and `loss`, the weighted total."""
     means = {
         f"{head}_{quantity}": float(total / row[0])
         for head, row in zip(HEADS, sums, strict=True)
         for quantity, total in zip(QUANTITIES, row[1:], strict=True)
     }
     return {"loss": sum(w * means[f"{head}_loss"] for head, w in HEADS.items())} | means
-
-
-def freeze(model: keras.Model, name: str):
-    """Stops a layer, and all that it depends on, from learning.
-
-    Args:
-        model: Changed in place.
-        name: Layer, for example `inception_4e_output`.
-
-    Raises:
-        UserError: If there is no such layer.
-    """
-    if name not in {layer.name for layer in model.layers}:
-        raise UserError(
-            f"--freeze-until {name} is no layer; give one such as conv2_3x3 or inception_4e_output."
-        )
-    for layer in keras.Model(model.inputs, model.get_layer(name).output).layers:
-        layer.trainable = False
-    if not model.trainable_variables:
-        raise UserError(f"--freeze-until {name} leaves nothing to learn; give an earlier layer.")
-
-
-def synchronize_batch_norm(model: keras.Model, synchronized: bool):
-    """Lets batch normalization look at the whole batch or at each replica's part of it."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = synchronized
