@@ -115,7 +115,8 @@ def images(photographs):
 def test_parameters_and_multiply_adds(full_size, variant):
     model = full_size[variant]
     main = inference_model(model)
-    _, main_parameters, all_parameters, operations = PUBLISHED[variant]
+    classes, main_parameters, all_parameters, operations = PUBLISHED[variant]
+    assert VARIANTS[variant].classes == classes
     assert trainable(main.layers) == main_parameters
     assert trainable(model.layers) == all_parameters
     assert sum(map(multiply_adds, main.layers)) == operations
