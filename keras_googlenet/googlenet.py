@@ -16,6 +16,9 @@ from keras import layers
 from keras_googlenet.arguments import check_top, image_input
 from keras_googlenet.layers import BatchNormalization, LocalResponseNormalization
 
+__all__ = ["GoogLeNet", "inference_model", "variant_of", "HEADS", "TABLE_1", "VARIANTS"]
+__all__ += ["Publisher", "Variant", "Widths"]
+
 
 class Widths(NamedTuple):
     """Filters of one inception module: the columns of Table 1."""
