@@ -1,4 +1,4 @@
-"""What each variant costs: trainable parameters and multiply-adds, counted from the built layers.
+"""Trainable parameters and multiply-adds of each variant, counted from the built layers.
 
 python -m benchmarks.variants
 """
@@ -7,37 +7,34 @@ import numpy as np
 
 from keras_googlenet import cli
 
-CLASSES = {"slim": 1001, "google": 1008}  # of the published weights; 1000 otherwise
-
 
 def main():
-    """Prints a Markdown table with a row a variant."""
+    """Prints a Markdown table with one row per variant."""
     cli.start_tensorflow()
     from keras_googlenet.googlenet import VARIANTS, GoogLeNet, inference_model
 
     print("| variant | classes | parameters, main | with both heads | multiply-adds, main |")
     print("|---|---|---|---|---|")
-    for variant in VARIANTS:
-        classes = CLASSES.get(variant, 1000)
-        model = GoogLeNet(variant=variant, classes=classes)
+    for variant, spec in VARIANTS.items():
+        model = GoogLeNet(variant=variant, classes=spec.classes)
         single = inference_model(model)
         print(
-            f"| `{variant}` | {classes} | {parameters(single):,} | {parameters(model):,} "
+            f"| `{variant}` | {spec.classes} | {parameters(single):,} | {parameters(model):,} "
             f"| {sum(map(multiply_adds, single.layers)):,} |"
         )
 
 
 def parameters(model) -> int:
-    """Counts what is trained."""
+    """Counts the trainable parameters."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 def multiply_adds(layer) -> int:
-    """Counts the products of a convolution or linear layer; 0 for any other."""
+    """Counts the multiplications of a convolution or linear layer; 0 for other layers."""
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
         return 0
-    positions = layer.output.shape[1:-1]  # none of a linear layer
+    positions = layer.output.shape[1:-1]  # empty for a linear layer
     return int(np.prod(kernel.shape) * np.prod(positions, initial=1))
 
 

@@ -47,7 +47,7 @@ def add_model(parser: argparse.ArgumentParser, several: bool = False):
     )
     parser.add_argument(
         "--variant",
-        help="whose published weights: paper, torchvision, slim or google (default: paper)",
+        help="variant whose published weights to use (default: paper); docs/weights.md lists them",
     )
 
 

@@ -1,20 +1,23 @@
 """GoogLeNet (Inception v1): Szegedy et al. 2014, "Going deeper with convolutions", arXiv 1409.4842.
 
-The file reads like the paper: Table 1 as numbers, the published variants as what differs from
-it, the inception module of Figure 2, the auxiliary classifier of section 5, and the network of
-Figure 3 with one line a row of Table 1.
+The file reads like the paper: Table 1 as numbers, the variants as their differences from it, the
+network of Figure 3 with one line per row of Table 1, the inception module of Figure 2, and the
+auxiliary classifier of section 5.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import NamedTuple
 
 import keras
 from keras import layers
 
+from keras_googlenet.arguments import check_top, image_input
 from keras_googlenet.layers import BatchNormalization, LocalResponseNormalization
+
+__all__ = ["GoogLeNet", "inference_model", "variant_of", "HEADS", "TABLE_1", "VARIANTS"]
+__all__ += ["Publisher", "Variant", "Widths"]
 
 
 class Widths(NamedTuple):
@@ -41,65 +44,109 @@ TABLE_1 = {
     "5b": Widths( 384,  192, 384,   48, 128,  128),
 }  # fmt: skip
 
-# Google's released graph ("inception5h") differs from the printed table in two numbers.
-GOOGLE_TABLE = TABLE_1 | {
-    "4a": TABLE_1["4a"]._replace(conv3x3=204),
-    "5a": TABLE_1["5a"]._replace(reduce5x5=48),
-}
-
 BRANCHES = ("1x1", "3x3", "5x5", "pool")  # order of the concatenation, Figure 2b
 HEADS = {"main": 1.0, "aux1": 0.3, "aux2": 0.3}  # output order and loss weights, section 5
 AUX_TAPS = {"aux1": "4a", "aux2": "4d"}  # section 5
 IMAGE_SIZE = 224  # section 5
-PROBABILITIES = ("softmax", "sigmoid")  # activations of a head that gives them
 MINIMUM_SIZE = 32  # five halvings leave one pixel
 MINIMUM_SIZE_WITH_AUX = 65  # the smallest whose 4a map still holds a 5x5 pool
+PROBABILITIES = ("softmax", "sigmoid")  # activations of a head that returns probabilities
+KERNEL_INITIALIZER = "lecun_uniform"  # BVLC: Caffe's "xavier" is U(+-sqrt(3 / fan_in))
+CONV_BIAS = 0.2  # BVLC: convolutions and auxiliary FC; the classifiers start at 0
+CAFFE_MEAN = (123.0, 117.0, 104.0)  # RGB; section 5: "mean subtraction"
+DEFAULT_VARIANT = "paper"
+
+
+class Publisher(NamedTuple):
+    """The file that the published weights of a variant come from."""
+
+    name: str  # of the publisher, with the data set
+    url: str
+    hash_kind: str  # an algorithm of `hashlib`
+    hash: str  # its first digits, as far as they are published; empty if none are
+    license: str
+    aux_heads: bool  # whether its auxiliary heads are there and trained
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a network of the family has that others do not.
-
-    Attributes:
-        widths: Filters of each inception module.
-        stem: Filters of the 7x7 convolution and of the 1x1 and the 3x3 that follow it.
-        aux_conv: Filters of the 1x1 convolution of an auxiliary classifier.
-        aux_fc: Units of its fully connected layer.
-        reductions: Whether 1x1 convolutions stand before 3x3, before 5x5 and after the pool.
-        batch_norm: Whether batch normalization follows each convolution, in place of its bias
-            and of the local response normalizations.
-        gamma: Whether batch normalization has a scale.
-        lrn: Arguments of `LocalResponseNormalization`; unused with `batch_norm`.
-        kernel5x5: Side of the kernel in the branch that the paper calls 5x5.
-        pool4: Window of the last max pooling.
-        stem_padding: Zeros on each side of the image before the 7x7 convolution, or "same".
-        adaptive_aux: Whether the auxiliary pool always gives 4x4, whatever the image size.
-    """
+    """What differs between the networks of the family; the defaults are the paper's."""
 
     widths: dict[str, Widths] = field(default_factory=lambda: TABLE_1, hash=False)
-    stem: tuple[int, int, int] = (64, 64, 192)  # Table 1
-    aux_conv: int = 128  # section 5
-    aux_fc: int = 1024  # section 5
-    reductions: bool = True
-    batch_norm: bool = False
-    gamma: bool = True
-    lrn: dict[str, float] = field(default_factory=dict, hash=False)
-    kernel5x5: int = 5
-    pool4: int = 3
-    stem_padding: int | str = 3
-    adaptive_aux: bool = False
+    stem: tuple[int, int, int] = (64, 64, 192)  # filters of conv1, conv2 reduce, conv2: Table 1
+    stem_padding: int | str = 3  # zeros on each side of the image, or "same"
+    reductions: bool = True  # 1x1 convolutions before 3x3, before 5x5 and after the pool
+    kernel5x5: int = 5  # kernel size of the branch that the paper calls 5x5
+    pool4: int = 3  # window of the last max pooling
+    aux_conv: int = 128  # filters of an auxiliary classifier's 1x1 convolution: section 5
+    aux_fc: int = 1024  # units of its fully connected layer: section 5
+    adaptive_aux: bool = False  # its average pool gives 4x4 for any image size
+    batch_norm: bool = False  # after each convolution, in place of its bias and of LRN
+    gamma: bool = True  # batch normalization has a scale
+    lrn: dict[str, float] = field(default_factory=dict, hash=False)  # arguments of the LRN layers
+    mean: float | tuple[float, float, float] = CAFFE_MEAN  # `preprocess_input` subtracts this
+    scale: float = 1.0  # and then divides by this
+    classes: int = 1000  # outputs of the published head
+    publisher: Publisher | None = None
 
 
-_GOOGLE_LRN = {"depth_radius": 5, "bias": 2.0, "alpha": 1e-4, "beta": 0.5}
+BVLC = Publisher(
+    name="BVLC GoogLeNet, trained on ILSVRC 2012",
+    url="http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
+    hash_kind="sha1",
+    hash="405fc5acd08a3bb12de8ee5e23a96bec22f08204",  # readme.md of the model in BVLC/caffe
+    license="unrestricted use",
+    aux_heads=True,
+)
+TORCHVISION = Publisher(
+    name="torchvision GoogLeNet, IMAGENET1K_V1",
+    url="https://download.pytorch.org/models/googlenet-1378be20.pth",
+    hash_kind="sha256",
+    hash="1378be20",  # part of the file's name, which torch.hub checks
+    license="BSD 3-Clause (torchvision); ported by its authors from TF-slim's, Apache 2.0",
+    aux_heads=False,
+)
+TF_SLIM = Publisher(
+    name="TF-slim inception_v1, 2016-08-28, trained on ILSVRC 2012",
+    url="http://download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz",
+    hash_kind="sha256",
+    hash="",
+    license="Apache 2.0",
+    aux_heads=False,
+)
+INCEPTION_5H = Publisher(
+    name="Google Inception 5h, trained on ImageNet",
+    url="https://storage.googleapis.com/download.tensorflow.org/models/inception5h.zip",
+    hash_kind="sha256",
+    hash="d13569f6a98159de37e92e9c8ec4dae8f674fbf475f69fe6199b514f756d4364",  # TF's WORKSPACE
+    license="Apache 2.0",
+    aux_heads=True,
+)
+GOOGLE_TABLE = TABLE_1 | {  # of Inception 5h
+    "4a": TABLE_1["4a"]._replace(conv3x3=204),
+    "5a": TABLE_1["5a"]._replace(reduce5x5=48),
+}
+GOOGLE_LRN = {"depth_radius": 5, "bias": 2.0, "alpha": 1e-4, "beta": 0.5}
 
+# fmt: off
 VARIANTS = {
-    "paper": Variant(),
+    "paper": Variant(publisher=BVLC),
     "batchnorm": Variant(batch_norm=True),
     "naive": Variant(reductions=False),
-    "torchvision": Variant(batch_norm=True, kernel5x5=3, pool4=2, adaptive_aux=True),
-    "slim": Variant(batch_norm=True, gamma=False, kernel5x5=3, pool4=2, stem_padding="same"),
-    "google": Variant(widths=GOOGLE_TABLE, lrn=_GOOGLE_LRN, stem_padding="same"),
+    "torchvision": Variant(
+        batch_norm=True, kernel5x5=3, pool4=2, adaptive_aux=True,
+        mean=127.5, scale=127.5, publisher=TORCHVISION,
+    ),
+    "slim": Variant(
+        batch_norm=True, gamma=False, kernel5x5=3, pool4=2, stem_padding="same",
+        mean=127.5, scale=127.5, classes=1001, publisher=TF_SLIM,
+    ),
+    "google": Variant(
+        widths=GOOGLE_TABLE, lrn=GOOGLE_LRN, stem_padding="same",
+        mean=117.0, classes=1008, publisher=INCEPTION_5H,
+    ),
 }
+# fmt: on
 
 
 def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
@@ -112,37 +159,36 @@ def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
     classifier_activation: str | None = "softmax",
     name: str = "googlenet",
     *,
-    variant: str = "paper",
+    variant: str = DEFAULT_VARIANT,
     aux_heads: bool = True,
     dropout: float = 0.4,
     aux_dropout: float = 0.5,
 ) -> keras.Model:
-    """Builds GoogLeNet, with its two auxiliary classifiers by default.
+    """Builds GoogLeNet, by default with its two auxiliary classifiers.
 
-    The network holds no preprocessing: feed it what `preprocess_input(x, variant)` returns.
+    The network contains no preprocessing: its input is `preprocess_input(x, variant)`.
 
     Args:
-        include_top: Whether to end in the classifiers; without, in features.
+        include_top: Whether to add the classifiers; without them the outputs are features.
         weights: `None` (random), "imagenet" (the variant's published weights, downloaded once), or
-            the path of a `.keras` or `.weights.h5` file that was saved from a network of the same
-            variant. Of a file, whatever fits is taken by layer name: heads that it lacks, or that
-            have other classes or image sizes there, stay random, and a warning names them. With
-            "imagenet", a head of other than the 1000 classes stays random, and so do auxiliary
-            heads where the publisher has no trained ones or whose images are not of 209 to 256
-            pixels.
+            the path of a `.keras` or `.weights.h5` file saved from a network of the same variant.
+            Layers of a file are matched by name. Heads that the file lacks, or has with other
+            classes or for other image sizes, start from random weights, and a warning names them.
+            With "imagenet", a head with other than the 1000 classes starts from random weights,
+            and so do auxiliary heads if no trained ones are published or the images are not of 209
+            to 256 pixels.
         input_tensor: Optional Keras tensor `(n, height, width, channels)` to build on.
-        input_shape: `(height, width, channels)`, `(224, 224, 3)` when not given. At least 65x65
-            with auxiliary heads and 32x32 without; height and width may be `None` without.
+        input_shape: `(height, width, channels)`, by default `(224, 224, 3)`. At least 65x65 with
+            auxiliary heads; 32x32 without, where height and width may also be `None`.
         pooling: With `include_top=False` only: `None` for the last feature map
             `(n, height / 32, width / 32, channels)`, "avg" or "max" for `(n, channels)`.
         classes: Number of classes.
         classifier_activation: Activation of every head; `None` for logits.
         name: Name of the model.
-        variant: One of `VARIANTS`: "paper", "batchnorm", "naive", "torchvision", "slim",
-            "google".
-        aux_heads: Whether the auxiliary classifiers are there. Has no effect without the top.
+        variant: A key of `VARIANTS`.
+        aux_heads: Whether to add the auxiliary classifiers; unused with `include_top=False`.
         dropout: Rate before the main classifier. 0.4: Table 1.
-        aux_dropout: Rate inside the auxiliary ones. Differs from the paper: section 5 prints 0.7.
+        aux_dropout: Rate in the auxiliary classifiers. Differs from the paper: section 5 says 0.7.
 
     Returns:
         A functional `keras.Model`. Its output is the list `[main, aux1, aux2]`, each
@@ -159,40 +205,34 @@ def GoogLeNet(  # noqa: N802 - named like its siblings in keras.applications
     >>> [tuple(output.shape) for output in model.outputs]
     [(None, 10), (None, 10), (None, 10)]
     """
-    spec = _spec(variant)
+    if variant not in VARIANTS:
+        raise ValueError(f"`variant` must be one of {list(VARIANTS)}. Received: {variant=}.")
+    spec = VARIANTS[variant]
     aux_heads = aux_heads and include_top
-    _check_top(include_top, pooling, classes, classifier_activation)
+    check_top(include_top, pooling, classes, classifier_activation)
     classes = int(classes)  # Keras refuses NumPy's integers
-    image = _image_input(input_tensor, input_shape, aux_heads)
+    minimum = MINIMUM_SIZE_WITH_AUX if aux_heads else MINIMUM_SIZE
+    image = image_input(input_tensor, input_shape, IMAGE_SIZE, minimum, aux_heads)
 
     x, taps = trunk(image, spec)
     if include_top:
-        outputs = [main_head(x, classes, classifier_activation, dropout)]
-        if aux_heads:
-            for head, tap in taps.items():
-                outputs.append(
-                    aux_head(tap, classes, classifier_activation, aux_dropout, head, spec)
-                )
+        outputs = main_head(x, classes, classifier_activation, dropout)
     else:
-        outputs = [pool_features(x, pooling)]
+        outputs = pool_features(x, pooling)
+    if aux_heads:
+        outputs = [outputs]
+        for head, tap in taps.items():
+            outputs.append(aux_head(tap, classes, classifier_activation, aux_dropout, head, spec))
 
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(image)
-    model = Functional(inputs, outputs if aux_heads else outputs[0], name=name)
+    model = Functional(inputs, outputs, name=name)
     if weights is not None:
         _load_weights(model, weights, variant)
     return model
 
 
 def trunk(image, spec: Variant):
-    """Maps the image to the last feature map and to the maps that the auxiliary heads tap.
-
-    Args:
-        image: `(n, height, width, channels)`, preprocessed.
-        spec: The variant.
-
-    Returns:
-        `(features, taps)`: `(n, height / 32, width / 32, channels)` and a map for each head.
-    """
+    """Returns the last feature map and `{head: map}` with the inputs of the auxiliary heads."""
     taps = {}
     _, reduce3x3, conv3x3 = spec.stem
 
@@ -226,16 +266,9 @@ def trunk(image, spec: Variant):
 
 
 def inception(x, widths: Widths, name: str, spec: Variant):
-    """One inception module: four branches on the same input, concatenated (Figure 2).
+    """One inception module: four branches on the same input, concatenated (Figure 2b).
 
-    Args:
-        x: `(n, height, width, channels)`.
-        widths: Filters of the branches.
-        name: Prefix of the layer names.
-        spec: The variant; without reductions it is the naive module of Figure 2a.
-
-    Returns:
-        `(n, height, width, channels of the four branches together)`.
+    Without reductions it is the naive module of Figure 2a.
     """
     conv1x1 = convolution(x, widths.conv1x1, 1, f"{name}_1x1", spec)
 
@@ -252,12 +285,12 @@ def inception(x, widths: Widths, name: str, spec: Variant):
 
 
 def reduction(x, filters: int, name: str, spec: Variant):
-    """The 1x1 convolution that makes 3x3 and 5x5 affordable; absent from the naive module."""
+    """The 1x1 convolution that makes 3x3 and 5x5 affordable."""
     return convolution(x, filters, 1, name, spec) if spec.reductions else x
 
 
 def stem(image, spec: Variant):
-    """The 7x7 convolution. Caffe pads 3 on each side; "same" would pad 2 and 3 of 224."""
+    """The 7x7 convolution. Caffe pads 3 on each side; "same" pads 2 and 3 at 224 pixels."""
     padding = "same"
     if spec.stem_padding != "same":
         image = layers.ZeroPadding2D(spec.stem_padding, name="conv1_pad")(image)
@@ -266,7 +299,7 @@ def stem(image, spec: Variant):
 
 
 def convolution(x, filters, kernel, name, spec: Variant, strides=1, padding="same"):
-    """Convolution, batch normalization where the variant has it, and ReLU: three named layers."""
+    """Convolution, batch normalization if the variant has it, and ReLU."""
     x = layers.Conv2D(
         filters,
         kernel,
@@ -274,7 +307,7 @@ def convolution(x, filters, kernel, name, spec: Variant, strides=1, padding="sam
         padding=padding,
         use_bias=not spec.batch_norm,
         name=name,
-        **_initializers(spec, bias=CONV_BIAS),
+        **_initializers(spec),
     )(x)
     if spec.batch_norm:
         x = BatchNormalization(momentum=0.9, epsilon=1e-3, scale=spec.gamma, name=f"{name}_bn")(x)
@@ -282,17 +315,17 @@ def convolution(x, filters, kernel, name, spec: Variant, strides=1, padding="sam
 
 
 def max_pool(x, window: int, name: str, strides: int = 2):
-    """Max pooling with "same" padding, which on multiples of 32 is Caffe's ceiling mode."""
+    """Max pooling; for images of multiples of 32, "same" padding equals Caffe's ceiling mode."""
     return layers.MaxPooling2D(window, strides=strides, padding="same", name=name)(x)
 
 
 def local_response(x, name: str, spec: Variant):
-    """Local response normalization, which batch normalization replaces."""
+    """Local response normalization, unless batch normalization replaces it."""
     return x if spec.batch_norm else LocalResponseNormalization(**spec.lrn, name=name)(x)
 
 
 def pool_features(x, pooling: str | None):
-    """The end of a network without classifiers."""
+    """Global pooling: before the main classifier, or the output without classifiers."""
     if pooling == "avg":
         return layers.GlobalAveragePooling2D(name="pool5")(x)
     if pooling == "max":
@@ -301,28 +334,28 @@ def pool_features(x, pooling: str | None):
 
 
 def main_head(x, classes: int, activation: str | None, dropout: float):
-    """Average pooling, dropout and one linear layer: Table 1, last rows."""
+    """Average pooling, dropout and one linear layer: the last rows of Table 1."""
     x = pool_features(x, "avg")
     x = layers.Dropout(dropout, name="dropout")(x)
     return classifier(x, classes, activation, "main")
 
 
 def aux_head(x, classes: int, activation: str | None, dropout: float, name: str, spec: Variant):
-    """An auxiliary classifier, which feeds gradient to the middle of the network (section 5)."""
+    """An auxiliary classifier, which brings gradient to the middle of the network (section 5)."""
     if spec.adaptive_aux:
         x = layers.AdaptiveAveragePooling2D(4, name=f"{name}_pool")(x)
     else:
         x = layers.AveragePooling2D(5, strides=3, padding="valid", name=f"{name}_pool")(x)
     x = convolution(x, spec.aux_conv, 1, f"{name}_conv", spec)
     x = layers.Flatten(name=f"{name}_flatten")(x)
-    x = layers.Dense(spec.aux_fc, name=f"{name}_fc", **_initializers(spec, bias=CONV_BIAS))(x)
+    x = layers.Dense(spec.aux_fc, name=f"{name}_fc", **_initializers(spec))(x)
     x = layers.ReLU(name=f"{name}_fc_relu")(x)
     x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     return classifier(x, classes, activation, name)
 
 
 def classifier(x, classes: int, activation: str | None, name: str):
-    """The linear layer that owns its activation, in float32 under every dtype policy."""
+    """A linear layer with its activation, in float32 under every dtype policy."""
     return layers.Dense(
         classes,
         activation=activation,
@@ -332,34 +365,30 @@ def classifier(x, classes: int, activation: str | None, name: str):
     )(x)
 
 
-KERNEL_INITIALIZER = "lecun_uniform"  # BVLC: Caffe's "xavier" is U(+-sqrt(3 / fan_in))
-CONV_BIAS = 0.2  # BVLC: convolutions and auxiliary FC; the classifiers start at 0
-
-
-def _initializers(spec: Variant, bias: float) -> dict:
+def _initializers(spec: Variant) -> dict:
     if spec.batch_norm:
         return {"kernel_initializer": "he_normal"}  # for ReLU: He et al. 2015
     return {
         "kernel_initializer": KERNEL_INITIALIZER,
-        "bias_initializer": keras.initializers.Constant(bias),
+        "bias_initializer": keras.initializers.Constant(CONV_BIAS),
     }
 
 
 @keras.saving.register_keras_serializable(package="keras_googlenet")
 class Functional(keras.Model):
-    """A functional model that loads weights by the names of its layers.
+    """A functional model that loads weights by layer name.
 
-    It is called like Keras' own class, because weight files address nested models by that name.
+    Its name is that of Keras' own class, which weight files use for nested models.
     """
 
     def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs):
-        """Loads what fits of a file, as `GoogLeNet(weights=filepath)` does.
+        """Loads the weights that fit, as `GoogLeNet(weights=filepath)` does.
 
         Args:
-            filepath: A `.keras` or `.weights.h5` file of a GoogLeNet of the same variant, or what
-                else `keras.Model.load_weights` takes, which is then left to Keras.
-            skip_mismatch: Whether layers outside the heads may keep their weights, too.
-            **kwargs: Those of `keras.Model.load_weights`.
+            filepath: A `.keras` or `.weights.h5` file of a GoogLeNet of the same variant; anything
+                else is passed to `keras.Model.load_weights`.
+            skip_mismatch: Whether layers outside the heads may also keep their weights.
+            **kwargs: Arguments of `keras.Model.load_weights`, to which the call is then passed.
 
         Raises:
             ValueError: If the file is missing, damaged, or of another variant or network.
@@ -373,14 +402,13 @@ class Functional(keras.Model):
 
 
 def inference_model(model: keras.Model) -> keras.Model:
-    """Returns the main head alone, sharing layers and weights with `model`.
+    """Returns the network with only its main head, sharing layers and weights with `model`.
 
     Args:
-        model: A GoogLeNet with three outputs or with one.
+        model: A GoogLeNet.
 
     Returns:
-        A model `(n, height, width, channels) -> (n, classes)`; `model` itself if it has one
-        output.
+        A model `(n, height, width, channels) -> (n, classes)`; `model` itself if it has one output.
 
     Example:
     >>> model = GoogLeNet(classes=10, input_shape=(65, 65, 3))
@@ -393,7 +421,7 @@ def inference_model(model: keras.Model) -> keras.Model:
 
 
 def variant_of(model: keras.Model) -> str:
-    """Recognizes the variant from the layers, so that saving and cloning cannot lose it.
+    """Recognizes the variant from the layers, which saving and cloning keep.
 
     Args:
         model: A GoogLeNet, with or without heads.
@@ -411,108 +439,34 @@ def variant_of(model: keras.Model) -> str:
     variant = find_variant(model.layers)
     if variant is None:
         raise ValueError(
-            f"`model` must be a GoogLeNet: its layers fit no variant of {list(VARIANTS)}. "
+            f"`model` must be a GoogLeNet, but its layers match none of {list(VARIANTS)}. "
             f"Received: model={model.name!r} of {len(model.layers)} layers."
         )
     return variant
 
 
 def find_variant(layers: Iterable[layers.Layer]) -> str | None:
-    """Returns the key of `VARIANTS` whose traits show in layers, or `None`."""
-    found = {layer.name: layer for layer in layers}
-    return next((name for name, spec in VARIANTS.items() if _has_layers_of(found, spec)), None)
+    """Returns the key of `VARIANTS` whose network has these layers, or `None`."""
+    by_name = {layer.name: layer for layer in layers}
+    return next((name for name, spec in VARIANTS.items() if _matches(by_name, spec)), None)
 
 
-def _has_layers_of(found: dict[str, layers.Layer], spec: Variant) -> bool:
-    """Whether every trait of `spec` that shows in layers is there."""
-    if "inception_4a_3x3" not in found or "inception_4a_5x5" not in found:
+def _matches(layers: dict[str, layers.Layer], spec: Variant) -> bool:
+    if "inception_4a_3x3" not in layers or "inception_4a_5x5" not in layers:
         return False
-    norm, bn = found.get("pool1_norm1"), found.get("conv1_7x7_s2_bn")
-    traits = [
-        ("inception_4a_3x3_reduce" in found) == spec.reductions,
-        getattr(found["inception_4a_3x3"], "filters", None) == spec.widths["4a"].conv3x3,
-        getattr(found["inception_4a_5x5"], "kernel_size", None) == (spec.kernel5x5,) * 2,
-        ("conv1_pad" in found) == (spec.stem_padding != "same"),
-        (bn is not None) == spec.batch_norm,
-        (norm is not None) != spec.batch_norm,
-        bn is None or getattr(bn, "scale", None) == spec.gamma,
-    ]
-    return all(traits)
-
-
-def _spec(variant: str) -> Variant:
-    if variant not in VARIANTS:
-        raise ValueError(f"`variant` must be one of {list(VARIANTS)}. Received: {variant=}.")
-    return VARIANTS[variant]
-
-
-def _check_top(include_top, pooling, classes, classifier_activation):
-    if include_top and pooling is not None:
-        raise ValueError(
-            "`pooling` is for `include_top=False`; the classifiers pool by themselves. "
-            f"Received: {pooling=}."
-        )
-    if pooling not in (None, "avg", "max"):
-        raise ValueError(f'`pooling` must be None, "avg" or "max". Received: {pooling=}.')
-    if not isinstance(classes, Integral) or isinstance(classes, bool) or classes < 1:
-        raise ValueError(f"`classes` must be a positive integer. Received: {classes=}.")
-    if include_top and classes == 1 and classifier_activation == "softmax":
-        raise ValueError(
-            'softmax over one class is always 1: use `classifier_activation="sigmoid"` for a '
-            f"yes-or-no classifier. Received: {classes=}, {classifier_activation=}."
-        )
-
-
-def _image_input(input_tensor, input_shape, aux_heads: bool):
-    """Makes or checks the input tensor."""
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            "GoogLeNet is built for `(n, height, width, channels)`: call "
-            '`keras.config.set_image_data_format("channels_last")` first.'
-        )
-    if input_tensor is not None:
-        if not keras.utils.is_keras_tensor(input_tensor):
-            raise ValueError(
-                f"`input_tensor` must be a Keras tensor. Received: {type(input_tensor).__name__}."
-            )
-        shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
-            raise ValueError(
-                "`input_shape` must be that of `input_tensor`. Received: "
-                f"input_shape={tuple(input_shape)}, input_tensor of {shape}."
-            )
-        _check_input_shape(shape, aux_heads)
-        return input_tensor
-    shape = (IMAGE_SIZE, IMAGE_SIZE, 3) if input_shape is None else tuple(input_shape)
-    _check_input_shape(shape, aux_heads)
-    return keras.Input(shape, name="image")
-
-
-def _check_input_shape(shape, aux_heads: bool):
-    if len(shape) != 3 or shape[2] is None:
-        raise ValueError(
-            f"`input_shape` must be (height, width, channels). Received: input_shape={shape}."
-        )
-    minimum = MINIMUM_SIZE_WITH_AUX if aux_heads else MINIMUM_SIZE
-    why = (
-        "with `aux_heads=True`, because the auxiliary heads pool 5x5"
-        if aux_heads
-        else "because the network halves it five times"
+    norm = layers.get("conv1_7x7_s2_bn")
+    return (
+        ("inception_4a_3x3_reduce" in layers) == spec.reductions
+        and getattr(layers["inception_4a_3x3"], "filters", None) == spec.widths["4a"].conv3x3
+        and getattr(layers["inception_4a_5x5"], "kernel_size", None) == (spec.kernel5x5,) * 2
+        and ("conv1_pad" in layers) == (spec.stem_padding != "same")
+        and ("pool1_norm1" in layers) != spec.batch_norm
+        and (norm is not None) == spec.batch_norm
+        and (norm is None or getattr(norm, "scale", None) == spec.gamma)
     )
-    if any(side is not None and side < minimum for side in shape[:2]):
-        raise ValueError(
-            f"`input_shape` must be at least {minimum}x{minimum} {why}. "
-            f"Received: input_shape={shape}."
-        )
-    if aux_heads and None in shape:
-        raise ValueError(
-            "`input_shape` must be fixed with `aux_heads=True`, because the auxiliary heads are "
-            f"fully connected. Received: input_shape={shape}."
-        )
 
 
 def _load_weights(model: keras.Model, weights: str, variant: str):
-    """Loads the published weights, or a file of this project, into the network that was built."""
     if weights == "imagenet":
         from keras_googlenet.weights import load_published
 

@@ -1,4 +1,4 @@
-"""What the numbers mean: the pixel values that go in and the classes that come out."""
+"""Preprocessing of images and decoding of predictions."""
 
 import sys
 import warnings
@@ -6,31 +6,22 @@ import warnings
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.googlenet import DEFAULT_VARIANT, VARIANTS
 from keras_googlenet.labels import TOP, Prediction, default_labels, split_label
 
-_CAFFE_MEAN = (123.0, 117.0, 104.0)  # RGB; section 5: "mean subtraction"
-_SUBTRACT_DIVIDE = {
-    "paper": (_CAFFE_MEAN, 1.0),
-    "batchnorm": (_CAFFE_MEAN, 1.0),
-    "naive": (_CAFFE_MEAN, 1.0),
-    "torchvision": (127.5, 127.5),
-    "slim": (127.5, 127.5),
-    "google": (117.0, 1.0),
-}
 
-
-def preprocess_input(x, variant: str = "paper"):
-    """Turns RGB pixels into what the network of a variant was made for.
+def preprocess_input(x, variant: str = DEFAULT_VARIANT):
+    """Turns RGB pixels into the input values that a variant expects.
 
     Args:
         x: `(..., 3)` RGB in [0, 255]: a list, an array, or a tensor of TensorFlow, JAX, PyTorch or
-            Keras. Integers are taken as float32.
-        variant: A variant of `GoogLeNet`.
+            Keras. Integers are converted to float32.
+        variant: A key of `googlenet.VARIANTS`, which holds the `mean` and `scale`.
 
     Returns:
-        Array or tensor of the same kind and shape: minus the mean (123, 117, 104) for "paper",
-        "batchnorm" and "naive", in [-1, 1] for "torchvision" and "slim", minus 117 for "google".
-        A NumPy array is float32; tensors of floats keep their precision.
+        `(x - mean) / scale`: minus the mean (123, 117, 104) for "paper", in [-1, 1] for
+        "torchvision" and "slim". An array or tensor of the same kind and shape. A NumPy array is
+        float32; tensors of floats keep their precision.
 
     Raises:
         ValueError: If `variant` is unknown, or the last dimension is known and not 3.
@@ -39,26 +30,24 @@ def preprocess_input(x, variant: str = "paper"):
     >>> preprocess_input(np.full((1, 1, 3), 255, "uint8"), "slim").tolist()
     [[[1.0, 1.0, 1.0]]]
     """
-    if variant not in _SUBTRACT_DIVIDE:
-        raise ValueError(
-            f"`variant` must be one of {list(_SUBTRACT_DIVIDE)}. Received: {variant=}."
-        )
-    subtract, divide = _SUBTRACT_DIVIDE[variant]
-    x, subtract = _as_floats(x, subtract)
-    shape = () if _has_no_rank(x.shape) else tuple(x.shape)
+    if variant not in VARIANTS:
+        raise ValueError(f"`variant` must be one of {list(VARIANTS)}. Received: {variant=}.")
+    spec = VARIANTS[variant]
+    x, mean = _as_floats(x, spec.mean)
+    shape = () if _has_unknown_rank(x.shape) else tuple(x.shape)
     if shape and shape[-1] not in (None, 3):
         raise ValueError(f"`x` must be (..., 3) RGB. Received: x of shape {shape}.")
-    centered = x - subtract
-    return centered if divide == 1.0 else centered / divide
+    centered = x - mean
+    return centered if spec.scale == 1.0 else centered / spec.scale
 
 
 def _as_floats(x, numbers):
-    """Returns `x` in floats, and `numbers` as the framework that `x` belongs to subtracts them."""
+    """Returns `x` as floats, and `numbers` in a form that the framework of `x` can subtract."""
     if isinstance(x, np.ndarray) or not hasattr(x, "dtype"):
         return np.asarray(x, "float32"), np.asarray(numbers, "float32")
     is_float = "float" in str(x.dtype)
     framework = type(x).__module__.partition(".")[0]
-    if framework == "tensorflow":  # imported already, by whoever made `x`
+    if framework == "tensorflow":  # already imported, because `x` exists
         return x if is_float else sys.modules[framework].cast(x, "float32"), numbers
     if hasattr(x, "new_tensor"):  # PyTorch
         x = x if is_float else x.float()
@@ -70,30 +59,30 @@ def _as_floats(x, numbers):
     return x, np.asarray(numbers, x.dtype)
 
 
-def _has_no_rank(shape) -> bool:
-    return getattr(shape, "rank", 0) is None  # TensorFlow's, of a tensor of any shape
+def _has_unknown_rank(shape) -> bool:
+    return getattr(shape, "rank", 0) is None  # in TensorFlow only
 
 
 def check_images(
     images, size: tuple[int | None, int | None], channels: int = 3, *, pixels: bool = True
 ) -> np.ndarray:
-    """Checks a batch of images before a network sees it.
+    """Checks a batch of images for a network.
 
-    Values below 0 or above 255, such as bicubic resizing gives, are taken as they are.
+    Values below 0 or above 255, such as bicubic resizing gives, are valid.
 
     Args:
         images: Array or tensor.
-        size: Height and width that the network takes; `None` for any.
-        channels: What the last dimension must be.
-        pixels: Whether they are RGB in [0, 255]; a warning then says so if they are floats of
-            which the greatest is above 0 and at most 1, as after a division by 255.
+        size: Height and width that the network needs; `None` for any.
+        channels: Number of channels that the network needs.
+        pixels: Whether the values must be RGB in [0, 255]. Floats with a maximum above 0 and at
+            most 1, as after a division by 255, then lead to a warning.
 
     Returns:
         The images as an array, `(n, height, width, channels)`.
 
     Raises:
-        UserError: If they have another rank, size or number of channels, there is none, they are
-            no numbers, or some values are NaN or infinite.
+        UserError: If there are no images, their shape is another, they are not numbers, or some
+            values are NaN or infinite.
 
     Example:
     >>> check_images(np.zeros((1, 8, 8, 3), "uint8"), (8, 8)).shape
@@ -119,32 +108,32 @@ def check_images(
         )
     if pixels and 0 < images.max() <= 1:
         warnings.warn(
-            f"`images` are at most {images.max():.3g}, but must be RGB in [0, 255]; undo what "
-            "divided them.",
+            f"`images` are at most {images.max():.3g}, but must be RGB in [0, 255]; do not divide "
+            "them by 255.",
             stacklevel=3,
         )
     return images
 
 
 def check_scores(scores: np.ndarray, file: str):
-    """Raises `UserError` if the scores of an image are no numbers."""
+    """Raises `UserError` if the scores of an image are NaN or infinite."""
     if not np.isfinite(scores).all():
         raise UserError(
-            f"{file}: the network answers with NaN, because values inside it overflow; give "
-            "another network, or train it again with a lower learning rate."
+            f"{file}: the network answers with NaN, because values inside it overflow; use another "
+            "network, or train it again with a lower learning rate."
         )
 
 
 def decode_predictions(p, top: int = TOP, labels=None) -> list[list[Prediction]]:
-    """Names the best classes of each row of probabilities.
+    """Names the classes with the highest scores.
 
     Args:
         p: `(n, classes)` scores, an array or tensor.
-        top: Classes to name; all, if there are fewer.
-        labels: Names in the order of the outputs; those of `default_labels` when not given.
+        top: Number of classes to name.
+        labels: Names in the order of the outputs; by default those of `default_labels`.
 
     Returns:
-        For each row its `Prediction`s, the best first.
+        For each row the `Prediction`s, by descending score.
 
     Raises:
         ValueError: If `p` is not two-dimensional or `labels` has another length.
@@ -162,9 +151,10 @@ def decode_predictions(p, top: int = TOP, labels=None) -> list[list[Prediction]]
             f"`labels` must name every column of `p`. Received: {len(labels)} labels, "
             f"p of shape {p.shape}."
         )
-    return [_best(row, top, labels) for row in p]
-
-
-def _best(row, top: int, labels) -> list[Prediction]:
-    order = np.argsort(-row, kind="stable")[:top]
-    return [Prediction(int(i), *split_label(labels[i]), float(row[i])) for i in order]
+    predictions = []
+    for row in p:
+        order = np.argsort(-row, kind="stable")[:top]
+        predictions.append(
+            [Prediction(int(i), *split_label(labels[i]), float(row[i])) for i in order]
+        )
+    return predictions

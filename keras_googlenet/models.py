@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError, first_line
-from keras_googlenet.googlenet import GoogLeNet, variant_of
+from keras_googlenet.googlenet import DEFAULT_VARIANT, GoogLeNet, variant_of
 from keras_googlenet.imagenet import check_images
 from keras_googlenet.labels import default_labels, labels_path, read_labels
 from keras_googlenet.normal_form import (
@@ -22,7 +22,6 @@ from keras_googlenet.run_files import LABELS_FILE, MODEL_FILE, RECIPE_FILE
 from keras_googlenet.weights import publishes_aux_heads
 
 PUBLISHED = "imagenet"
-PUBLISHED_VARIANT = "paper"  # of the published weights, by default
 
 
 class LoadedModel(NamedTuple):
@@ -78,7 +77,7 @@ def load(name: str | Path, variant: str | None = None, need_classifier: bool = T
             images of one size, its weights hold NaN, or its labels do not match.
     """
     if name == PUBLISHED:
-        return _load_published(variant or PUBLISHED_VARIANT)
+        return _load_published(variant or DEFAULT_VARIANT)
     path = Path(name).expanduser()
     if path.is_dir():
         file, labels_file = path / MODEL_FILE, path / LABELS_FILE

@@ -126,7 +126,7 @@ def test_mistakes_in_the_command(run_script, caffe_file, tmp_path):
         ([caffe_file, "out.keras", "--verify", "nowhere.jpg"], "nowhere.jpg"),
         ([caffe_file, "out.keras", "--variant", "slim"], "not slim"),
         ([caffe_file, "out.keras", "--labels", "nowhere.txt"], "cannot read nowhere.txt"),
-        ([caffe_file, "out.keras", "--classifier", "fc8"], "no classifier of it is called fc8"),
+        ([caffe_file, "out.keras", "--classifier", "fc8"], "no classifier is called fc8"),
     ):
         outcome = run_script("convert.py", *arguments)
         assert outcome.status == 2 and sentence in outcome.err and outcome.out == ""

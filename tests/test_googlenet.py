@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import re
 
@@ -8,6 +9,7 @@ import reference
 import thin_network
 from conftest import dtype_policy
 
+from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import (
     HEADS,
     TABLE_1,
@@ -16,6 +18,7 @@ from keras_googlenet.googlenet import (
     inference_model,
     variant_of,
 )
+from keras_googlenet.imagenet import preprocess_input
 from keras_googlenet.layers import LocalResponseNormalization
 
 # Trainable parameters of the main network and with both heads, multiply-adds of the main network
@@ -115,7 +118,8 @@ def images(photographs):
 def test_parameters_and_multiply_adds(full_size, variant):
     model = full_size[variant]
     main = inference_model(model)
-    _, main_parameters, all_parameters, operations = PUBLISHED[variant]
+    classes, main_parameters, all_parameters, operations = PUBLISHED[variant]
+    assert VARIANTS[variant].classes == classes
     assert trainable(main.layers) == main_parameters
     assert trainable(model.layers) == all_parameters
     assert sum(map(multiply_adds, main.layers)) == operations
@@ -269,6 +273,18 @@ def test_variant_is_recognized(variant, small):
     assert variant_of(inference_model(model)) == variant
     assert variant_of(keras.models.clone_model(model)) == variant
     assert variant_of(GoogLeNet(variant=variant, include_top=False)) == variant
+
+
+def test_a_new_variant_is_one_entry_of_the_table(monkeypatch):
+    changes = {"kernel5x5": 7, "mean": 5.0, "scale": 2.0, "publisher": None}
+    new = dataclasses.replace(VARIANTS["paper"], **changes)
+    monkeypatch.setitem(VARIANTS, "new", new)
+    model = GoogLeNet(variant="new", include_top=False, input_shape=(32, 32, 3))
+    assert model.get_layer("inception_5b_5x5").kernel.shape[:2] == (7, 7)
+    assert variant_of(model) == "new"
+    assert preprocess_input(np.full((1, 1, 3), 6), "new").tolist() == [[[0.5] * 3]]
+    with pytest.raises(UserError, match="nobody has published weights of the variant new"):
+        GoogLeNet(variant="new", weights="imagenet", include_top=False)
 
 
 def test_variant_of_something_else():

@@ -19,10 +19,9 @@ import thin_network
 import torchvision_peer
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.googlenet import GoogLeNet
+from keras_googlenet.googlenet import VARIANTS, GoogLeNet
 from keras_googlenet.labels import default_labels, imagenet_labels
 from keras_googlenet.weights import convert, published
-from keras_googlenet.weights.published import PUBLISHERS
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +51,12 @@ def publish(monkeypatch):
 
     def offer(variant, path, url=None, hash_kind="sha1", digest=None):
         digest = digest or hashlib.new(hash_kind, path.read_bytes()).hexdigest()
-        offered = dataclasses.replace(
-            PUBLISHERS[variant], url=url or path.as_uri(), hash_kind=hash_kind, hash=digest
+        offered = VARIANTS[variant].publisher._replace(
+            url=url or path.as_uri(), hash_kind=hash_kind, hash=digest
         )
-        monkeypatch.setitem(PUBLISHERS, variant, offered)
+        for table in (VARIANTS, thin_network.WHOLE):
+            spec = dataclasses.replace(table[variant], publisher=offered)
+            monkeypatch.setitem(table, variant, spec)
         return offered
 
     return offer
@@ -167,7 +168,7 @@ def test_a_damaged_conversion_is_made_again(caffe_file, original, cache, publish
 
 @pytest.mark.parametrize("variant", ["batchnorm", "naive"])
 def test_variants_that_nobody_published(variant):
-    with pytest.raises(UserError, match=f"variant {variant}; there are those of paper, torchv"):
+    with pytest.raises(UserError, match=f"variant {variant}; choose one of paper, torchv"):
         GoogLeNet(weights="imagenet", variant=variant, input_shape=(65, 65, 3))
 
 

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     | {"features", "exporting", "weights", "serving_client", *NETWORK},
     "layers": set(),
     "labels": set(),
-    "googlenet": {"layers"},
+    "arguments": set(),
+    "googlenet": {"arguments", "layers"},
     "imagenet": {"googlenet", "labels"},
     "flattening": set(),
     "parts": {"flattening", "googlenet"},
@@ -42,7 +43,8 @@ MAY_IMPORT = {
     "serving_client": {"labels"},
 }
 INSIDE_A_FUNCTION = {("googlenet", "weights")}  # the one exception: for loading weights only
-KERAS_ONLY = {"googlenet", "layers", "imagenet", "labels", "flattening", "parts", "normal_form"}
+KERAS_ONLY = {"googlenet", "arguments", "layers", "imagenet", "labels", "flattening", "parts"}
+KERAS_ONLY |= {"normal_form"}
 
 
 def modules():

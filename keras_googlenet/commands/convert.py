@@ -1,11 +1,11 @@
-"""Turns weights of another framework, published or your own, into a Keras model.
+"""Converts weights of another framework, published or your own, into a Keras model.
 
     python convert.py bvlc_googlenet.caffemodel googlenet.keras --verify photo.jpg
     python convert.py checkpoint.pth cars.keras --labels cars.txt
 
-SOURCE is a Caffe model, a PyTorch state dictionary or a checkpoint that holds one (.pth,
-.safetensors), a TensorFlow checkpoint or its folder, Google's frozen graph, or an archive with one
-of these; the content decides which. Class names go beside OUTPUT.
+SOURCE is a Caffe model, a PyTorch state dictionary or a checkpoint with one (.pth, .safetensors), a
+TensorFlow checkpoint or its folder, Google's frozen graph, or an archive with one of these; its
+content decides which. Class names are written beside OUTPUT.
 """
 
 import argparse
@@ -18,24 +18,24 @@ from keras_googlenet.errors import UserError
 
 
 def main():
-    """Reads the flags and does what the docstring above says."""
+    """Converts SOURCE and prints what was copied."""
     flags = parse_flags()
     output = Path(flags.output)
     if output.suffix != ".keras":
         raise UserError(f"OUTPUT must end in .keras; it is {output}.")
     cli.start_tensorflow()
 
-    from keras_googlenet import labels
     from keras_googlenet.data import image_files
+    from keras_googlenet.labels import read_labels
     from keras_googlenet.weights import conversion, published
 
     image = image_files.read_image(flags.verify) if flags.verify else None
-    labels = labels.read_labels(flags.labels) if flags.labels else None
+    labels = read_labels(flags.labels) if flags.labels else None
     converted = conversion.convert_file(
         flags.source, flags.variant, classifier=flags.classifier, activation=flags.activation
     )
     check_labels(labels, converted.model, flags.labels)
-    print(as_table(converted))
+    print(table(converted))
     print(published.provenance(converted.table.variant, Path(flags.source)))
     conversion.save(converted.model, output, labels)
     if image is not None:
@@ -44,52 +44,56 @@ def main():
 
 
 def parse_flags() -> argparse.Namespace:
-    """Returns what the command line says."""
+    """Parses the command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("source", metavar="SOURCE", type=cli.local, help="weights to read")
+    parser.add_argument("source", metavar="SOURCE", type=cli.local, help="file of weights")
     parser.add_argument(
         "output", metavar="OUTPUT", type=cli.local_path, help=".keras file to write"
     )
-    parser.add_argument("--variant", help="refuse a file of any other variant")
+    parser.add_argument("--variant", help="stop if SOURCE holds another variant")
     parser.add_argument(
-        "--classifier", metavar="NAME", help="name in SOURCE of its classifier, if several fit"
+        "--classifier", metavar="NAME", help="name of the classifier in SOURCE, if it has several"
     )
     parser.add_argument(
         "--activation",
         default="relu",
-        help="between the linear layers of a classifier of several, which weights do not say",
+        help="activation between the linear layers of a classifier, which weights do not contain",
     )
     parser.add_argument(
-        "--labels", metavar="FILE", type=cli.local_path, help="text with a class name a line"
+        "--labels",
+        metavar="FILE",
+        type=cli.local_path,
+        help="text file with one class name per line",
     )
-    shown = "name what is in an image"
-    parser.add_argument("--verify", metavar="IMAGE", type=cli.local, help=shown)
+    parser.add_argument(
+        "--verify", metavar="IMAGE", type=cli.local, help="image to classify with the new model"
+    )
     return parser.parse_args()
 
 
 def check_labels(labels: list[str] | None, model, file: Path):
-    """Refuses names of another number of classes."""
+    """Raises `UserError` if the number of names is not that of the classes."""
     classes = model.outputs[0].shape[-1]
     if labels is not None and len(labels) != classes:
         raise UserError(
-            f"{file} names {len(labels)} classes but the weights have {classes}; give a text with "
-            "one name a line, in the order of the outputs."
+            f"{file} names {len(labels)} classes but the weights have {classes}; give a text file "
+            "with one name per line, in the order of the outputs."
         )
 
 
-def as_table(converted) -> str:
-    """Lays out what went where, and what did not, in lines of at most 100 characters."""
+def table(converted) -> str:
+    """Formats what was copied and what was not, in lines of at most 100 characters."""
     model = converted.model
-    place = min(48, max(len(row.source) for row in converted.ported))  # characters of a name
+    width = min(48, max(len(row.source) for row in converted.ported))
     arrays = [
-        f"{row.layer:26} {_end(row.source, place):{place}} {'x'.join(map(str, row.shape)):>13} "
+        f"{row.layer:26} {_end(row.source, width):{width}} {'x'.join(map(str, row.shape)):>13} "
         f"{row.norm:10.4f}"
         for row in converted.ported
     ]
     lines = [
         f"{converted.format} of {converted.table.name}: variant {converted.table.variant}, "
         f"{model.outputs[0].shape[-1]} classes, {model.count_params():,} parameters",
-        f"{'layer':26} {'in the file':{place}} {'shape':>13} {'norm':>10}",
+        f"{'layer':26} {'in the file':{width}} {'shape':>13} {'norm':>10}",
         *arrays,
         f"absent: {', '.join(converted.absent) or 'nothing'}",
         textwrap.fill(f"unused: {summary(converted.unused)}", 100, subsequent_indent="  "),
@@ -103,27 +107,27 @@ def _end(text: str, most: int) -> str:
 
 
 def summary(names: list[str]) -> str:
-    """Lists names; of many that end alike, their number.
+    """Lists names; if more than three have the same ending, their number.
 
     Example:
     >>> summary(["step", "a.bn.count", "b.bn.count", "c.bn.count", "d.bn.count"])
     '4 arrays …count, step'
     """
-    groups = collections.defaultdict(list)
+    by_ending = collections.defaultdict(list)
     for name in names:
-        groups[name.replace("/", ".").rpartition(".")[2]].append(name)
-    few = 3
-    shown = [f"{len(found)} arrays …{end}" for end, found in groups.items() if len(found) > few]
-    shown += [name for found in groups.values() if len(found) <= few for name in found]
+        by_ending[name.replace("/", ".").rpartition(".")[2]].append(name)
+    groups = by_ending.items()
+    shown = [f"{len(group)} arrays …{ending}" for ending, group in groups if len(group) > 3]
+    shown += [name for _, group in groups if len(group) <= 3 for name in group]
     return ", ".join(shown[:20]) + (", …" if len(shown) > 20 else "") or "nothing"
 
 
 def verify(model_file: Path, image, name: str) -> str:
-    """Names what the file that was just written sees in a picture."""
+    """Returns the predictions of the new file for an image."""
     from keras_googlenet import imagenet, models
     from keras_googlenet.data import preprocessing
 
     loaded = models.load(model_file)
-    view = preprocessing.evaluation_crop(image, loaded.image_size).numpy()
-    best = imagenet.decode_predictions(loaded.predict(view[None]), labels=loaded.labels)[0]
+    crop = preprocessing.evaluation_crop(image, loaded.image_size).numpy()
+    best = imagenet.decode_predictions(loaded.predict(crop[None]), labels=loaded.labels)[0]
     return "\n".join([name, *(f"{row.score:8.2%}  {row.name}" for row in best)])

@@ -1,5 +1,5 @@
-"""Readers of weight files that nobody vouches for: arrays by name, whatever the container.
+"""Readers of weight files of unknown origin: arrays by name, whatever the format.
 
-They run in a process of their own (`process`), which bounds memory, disk and time; each leaves the
-format to the library that owns it. Nothing here imports Keras, and nothing of a file is executed.
+They run in their own process (`process`) with bounds on memory, disk and time; each uses the
+library of its format. Nothing here imports Keras, and no code of a file runs.
 """

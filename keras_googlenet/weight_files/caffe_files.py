@@ -1,7 +1,7 @@
-"""Caffe's `NetParameter` as protocol buffer, in its three dialects, and as HDF5.
+"""Caffe's `NetParameter` as a protocol buffer, in three dialects, and as HDF5.
 
-Source: caffe.proto of github.com/BVLC/caffe (`layer` of today, `layers` of 2014), its branch
-caffe-0.17 of github.com/NVIDIA/caffe (`raw_data`, which DIGITS leaves); Net::ToHDF5 of net.cpp.
+Source: caffe.proto of github.com/BVLC/caffe (`layer`, and `layers` of 2014); branch caffe-0.17 of
+github.com/NVIDIA/caffe (`raw_data`, which DIGITS writes); Net::ToHDF5 of net.cpp.
 """
 
 import functools
@@ -15,7 +15,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.weight_files.arrays import Array, Contents, check_names, check_shape
 
 INT32, INT64, STRING, MESSAGE, BYTES = 5, 3, 9, 11, 12  # FieldDescriptorProto.Type
-# Packed numbers lie in a file as bytes do, so they are declared as bytes and not made objects of.
+# Packed numbers are encoded as bytes are; declared as bytes they do not become objects.
 MESSAGES = {
     "BlobShape": {"dim": (1, INT64)},
     "BlobProto": {
@@ -39,7 +39,7 @@ RAW_TYPES = ("<f8", "<f4", "<f2")  # NVCaffe's Type: DOUBLE, FLOAT, FLOAT16
 
 @functools.cache
 def net_parameter() -> type:
-    """The message class, of the fields that weights stand in."""
+    """Returns the message class with the fields for weights."""
     file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
     for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)
@@ -55,7 +55,7 @@ def net_parameter() -> type:
 
 
 def parse(content: bytes):
-    """Returns the message, or `None` if these bytes are no network with named layers."""
+    """Returns the message, or `None` if it is no network with named layers."""
     net = net_parameter()()
     net.ParseFromString(content)
     return net if any(layer.name for layer in [*net.layer, *net.layers]) else None
@@ -75,9 +75,8 @@ def open_network(net) -> Contents:
     arrays = {name: _array(name, blob) for name, blob in blobs.items()}
 
     def read(name: str) -> np.ndarray:
-        return np.frombuffer(_numbers(blobs[name])[0], arrays[name].dtype).reshape(
-            arrays[name].shape
-        )
+        dtype, shape = arrays[name]
+        return np.frombuffer(_numbers(blobs[name])[0], dtype).reshape(shape)
 
     return Contents(arrays, read, {"typed": typed})
 
@@ -102,28 +101,26 @@ def _numbers(blob) -> tuple[bytes, str]:
 
 
 def open_hdf5(path: Path) -> Contents:
-    """Lists the data sets of an HDF5 file; those of Caffe's `data/layer/0` as `layer[0]`."""
+    """Lists the datasets of an HDF5 file; Caffe's `data/layer/0` as `layer[0]`."""
     import h5py
 
     file = h5py.File(path, "r")
-    found = {}
+    datasets = {}
 
     def add(name: str, item):
         if isinstance(item, h5py.Dataset):
             layer, _, index = name.removeprefix("data/").rpartition("/")
             is_blob = name.startswith("data/") and index.isdecimal()
-            found[f"{layer}[{index}]" if is_blob else name] = item
+            datasets[f"{layer}[{index}]" if is_blob else name] = item
 
     file.visititems(add)  # follows no links
-    check_names(found)
-    own = "layers" in file or "model_weights" in file or "layer_names" in file.attrs
-    arrays = {name: Array(item.dtype.str, item.shape) for name, item in found.items()}
-    return Contents(arrays, lambda name: _read_dataset(found[name]), {"keras": own})
+    check_names(datasets)
 
+    def read(name: str) -> np.ndarray:
+        if datasets[name].external or datasets[name].is_virtual:
+            raise UserError(f"{name} keeps its numbers in another file; give a complete file.")
+        return datasets[name][()]
 
-def _read_dataset(dataset) -> np.ndarray:
-    if dataset.external or dataset.is_virtual:
-        raise UserError(
-            f"{dataset.name} keeps its numbers in another file; give a file of its own."
-        )
-    return dataset[()]
+    by_keras = "layers" in file or "model_weights" in file or "layer_names" in file.attrs
+    arrays = {name: Array(item.dtype.str, item.shape) for name, item in datasets.items()}
+    return Contents(arrays, read, {"keras": by_keras})

@@ -1,8 +1,8 @@
-"""The process that reads a file: SOURCE SCRATCH OUTPUT MOST_MEMORY.
+"""The process that reads a weight file: SOURCE SCRATCH OUTPUT MOST_MEMORY.
 
-It writes a line of JSON that lists what the file holds. For each line that it reads, with names of
-arrays, it writes their numbers to OUTPUT as float32, one after the other, and says that it is done.
-Whatever goes wrong is one line, `{"error": …}`.
+It prints one line of JSON with the contents of the file. For each line of standard input, a list of
+names, it writes these arrays to OUTPUT as float32, one after the other, and prints
+`{"done": true}`. Any error is one line `{"error": …}`.
 """
 
 import contextlib
@@ -10,43 +10,39 @@ import json
 import sys
 from pathlib import Path
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, first_line
 from keras_googlenet.weight_files.arrays import (
     MIB,
     MOST_CPU_SECONDS,
     MOST_UNPACKED,
-    Contents,
     as_float32,
-    first_line,
 )
-from keras_googlenet.weight_files.recognition import Format, recognize
+from keras_googlenet.weight_files.recognition import recognize
 
 
 @contextlib.contextmanager
-def one_error(what: str = ""):
-    """Turns all that a library raises for a damaged file into `UserError`.
-
-    Args:
-        what: Format that the file was taken for, if it is known.
-    """
-    taken = f"it was taken for a {what}, but " if what else "it "
+def one_error(format_name: str = ""):
+    """Turns any error of a library into `UserError`."""
+    subject = f"it was taken for a {format_name}, but" if format_name else "it"
     try:
         yield
     except UserError as error:
-        raise UserError(f"{taken}{error}" if what else str(error)) from error
+        raise UserError(f"{subject} {error}" if format_name else str(error)) from error
     except (MemoryError, RecursionError) as error:
-        raise UserError(f"{taken}asks for more memory than weights of GoogLeNet need.") from error
+        raise UserError(
+            f"{subject} asks for more memory than weights of GoogLeNet need."
+        ) from error
     except Exception as error:  # the libraries raise almost anything
-        raise UserError(f"{taken}is damaged or cut off: {first_line(error)}.") from error
+        raise UserError(f"{subject} is damaged or cut off: {first_line(error)}.") from error
 
 
 def open_weights(path: Path, scratch: Path, most_memory: int | None = None):
-    """Opens a file by the reader that its content asks for.
+    """Opens a file with the reader for its content.
 
     Args:
         path: A file, the prefix of a checkpoint, or a folder.
-        scratch: An empty folder for what an archive holds.
-        most_memory: Bytes that this process may take from here on; no bound if not given.
+        scratch: An empty folder for the contents of an archive.
+        most_memory: Bytes that this process may use in addition; by default any number.
 
     Returns:
         The name of the format, and the contents.
@@ -56,19 +52,19 @@ def open_weights(path: Path, scratch: Path, most_memory: int | None = None):
     """
     bound_memory(most_memory)
     with one_error():
-        found: Format = recognize(path, scratch)
-    if found.needs_tensorflow:
+        recognized = recognize(path, scratch)
+    if recognized.needs_tensorflow:
         bound_memory(None)
-        import tensorflow  # noqa: F401 - what it takes itself does not count
+        import tensorflow  # noqa: F401 - its own memory does not count
 
-        bound_memory(most_memory and most_memory // 3)  # for it takes up to 820 MiB
-    with one_error(found.name):
-        contents: Contents = found.open()
-    return found.name, contents
+        bound_memory(most_memory and most_memory // 3)  # for TensorFlow takes up to 820 MiB
+    with one_error(recognized.name):
+        contents = recognized.open()
+    return recognized.name, contents
 
 
 def bound_memory(most_memory: int | None):
-    """Bounds what this process may take on top of what it has; where the system can."""
+    """Bounds the additional memory of this process, on systems that can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -81,18 +77,13 @@ def bound_memory(most_memory: int | None):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-def _bound_files_and_time():
+def main(source: str, scratch: str, output: str, most_memory: str):
+    """Reads one file for the process that started this one."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        limit = MOST_UNPACKED + MIB
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
-
-
-def main(source: str, scratch: str, output: str, most_memory: str):
-    """Serves one file to the process that started this one."""
-    _bound_files_and_time()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_UNPACKED + MIB,) * 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS,) * 2)
     try:
         name, contents = open_weights(Path(source), Path(scratch), int(most_memory))
         _answer(format=name, arrays=contents.arrays, facts=contents.facts)

@@ -1,4 +1,4 @@
-"""Which format a file has, from its content whatever its name, and which reader opens it."""
+"""Recognizes the format of a weight file from its content, and chooses the reader."""
 
 import bz2
 import functools
@@ -16,53 +16,48 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.weight_files import caffe_files, tensorflow_files, torch_files
 from keras_googlenet.weight_files.arrays import MIB, MOST_PARSED, MOST_UNPACKED, Contents
 
-HEAD = 4096  # bytes that are looked at
-CHECKPOINT = "TensorFlow checkpoint"
+HEAD = 4096  # bytes that decide
 CAFFE_HEAD = re.compile(rb"\n[\x00-\x7f][ -~]*(\x12|\xa2\x06|[\x18-\x28])|\x12|\xa2\x06")
-GRAPH_HEAD = re.compile(rb"\n[\x80-\xff]*[\x00-\x7f]\n")  # a node, which begins with its name
-ONNX_HEAD = re.compile(rb"\x08[\x03-\x20][\x12\x3a\x42]")  # version, then producer, graph or opset
+GRAPH_HEAD = re.compile(rb"\n[\x80-\xff]*[\x00-\x7f]\n")  # a node, which starts with its name
 TAR_MAGIC = b"ustar"  # at byte 257
 PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
-INSIDE = "inside"  # the folder for an archive in an archive
+INSIDE = "inside"  # folder for an archive in an archive
 MOST_MEMBERS = 10_000  # of an archive or a folder
-WEIGHTS = (
-    *(".caffemodel", ".h5", ".pth", ".pt", ".th", ".pth.tar", ".pt.tar", ".bin", ".ckpt"),
-    *(".safetensors", ".pb"),
+WEIGHT_SUFFIXES = tuple(
+    ".caffemodel .h5 .pth .pt .th .pth.tar .pt.tar .bin .ckpt .safetensors .pb".split()
 )
-OTHER_FILES = (
-    *(".txt", ".md", ".json", ".yaml", ".yml", ".prototxt", ".solverstate", ".binaryproto", ".py"),
-    *(".csv", ".log", ".png", ".jpg", ".jpeg", ".html"),
-)
+OTHER_SUFFIXES = (
+    ".txt .md .json .yaml .yml .prototxt .solverstate .binaryproto .py .csv .log .png .jpg .jpeg "
+    ".html"
+).split()
 EXPECTED = (
     "give a Caffe model, a PyTorch state dictionary (.pth or .safetensors), a TensorFlow "
     "checkpoint, or a frozen graph"
 )
-TEXTS = {
-    rb"version https://git-lfs": "it is a pointer of Git LFS and not the file that it stands for; "
-    "run `git lfs pull` where it lies",
-    rb"\s*<(!doctype|html|\?xml)": "it is a web page, not weights; download the file itself",
-    rb"(?s).*?\b(layers?|input_dim|input_shape|input_param|convolution_param)\s*[:{]": "it is a "
+SAVE = "torch.save(model.state_dict(), 'weights.pth')"
+SOURCE = "give the weights that it was made from"
+TEXTS = {  # start of a text file -> what it is and what to do
+    rb"version https://git-lfs": "a pointer of Git LFS to a file; run `git lfs pull` beside it",
+    rb"\s*<(!doctype|html|\?xml)": "a web page, not weights; download the file itself",
+    rb"(?s).*?\b(layers?|input_dim|input_shape|input_param|convolution_param)\s*[:{]": "a "
     "prototxt, which describes a network and holds no weights; give the .caffemodel beside it",
-    rb"\s*[{\[]": f"it is JSON, not weights; {EXPECTED}",
+    rb"\s*[{\[]": f"JSON, not weights; {EXPECTED}",
 }
-OTHERS = {
-    rb"....TFL3": "it is a LiteRT file, from which no training goes on; give the weights that it "
-    "was made of",
-    rb"\x93NUMPY": f"it is an array of NumPy; {EXPECTED}",
-    rb"\xff\xd8|\x89PNG|GIF8|RIFF|BM": f"it is an image; {EXPECTED}",
-    rb"%PDF": f"it is a PDF; {EXPECTED}",
-    rb"MATLAB": f"it is a file of MATLAB; {EXPECTED}",
-    rb"7z\xbc\xaf|Rar!": "it is an archive that Python does not unpack; unpack it and give the "
-    "file inside",
-    rb"\x80[\x02-\x05]": "it is a pickle, but none of torch.save; where it was made, write "
-    "torch.save(model.state_dict(), 'weights.pth')",
-    ONNX_HEAD.pattern: "it is an ONNX file, which keeps no layers' names; give the weights that it "
-    "was made of",
+OTHERS = {  # start of a binary file -> the same
+    rb"....TFL3": f"a LiteRT file, which cannot be converted back; {SOURCE}",
+    rb"\x93NUMPY": f"a NumPy array; {EXPECTED}",
+    rb"\xff\xd8|\x89PNG|GIF8|RIFF|BM": f"an image; {EXPECTED}",
+    rb"%PDF": f"a PDF; {EXPECTED}",
+    rb"MATLAB": f"a MATLAB file; {EXPECTED}",
+    rb"7z\xbc\xaf|Rar!": "an archive that Python cannot unpack; unpack it and give the file inside",
+    rb"\x80[\x02-\x05]": f"a pickle, but not of torch.save; where it was made, run {SAVE}",
+    # an ONNX file: version, then producer, graph or opset
+    rb"\x08[\x03-\x20][\x12\x3a\x42]": f"an ONNX file, which has no layer names; {SOURCE}",
 }
 
 
 class Format(NamedTuple):
-    """What a file is taken for, and how it is opened."""
+    """The format of a file, and the function that opens it."""
 
     name: str
     open: Callable[[], Contents]
@@ -74,73 +69,63 @@ def recognize(path: Path, scratch: Path) -> Format:
 
     Args:
         path: A file, the prefix of a checkpoint, or a folder with weights in it.
-        scratch: An empty folder for what an archive holds.
-
-    Returns:
-        The format and its reader.
+        scratch: An empty folder for the contents of an archive.
 
     Raises:
-        UserError: If no reader knows it; it says what the file is instead, where that shows.
+        UserError: If there is no reader; it says what the file is instead, if that is known.
     """
     prefix = tensorflow_files.prefix_of(path)
     if prefix is not None:
         opened = functools.partial(tensorflow_files.open_checkpoint, prefix)
-        return Format(CHECKPOINT, opened, needs_tensorflow=True)
+        return Format("TensorFlow checkpoint", opened, needs_tensorflow=True)
     if path.is_dir():
         return recognize(_only_weights(path), scratch)
     if path.suffix == ".solverstate":
-        raise UserError("it is what Caffe's solver remembers; give the .caffemodel beside it.")
+        raise UserError("it is the state of Caffe's solver; give the .caffemodel beside it.")
     if not path.is_file():
         raise UserError(f"there is no such file; {EXPECTED}.")
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:
         raise UserError("the file is empty; download it again.")
-    found = _format_by_magic(path, head)
-    if found is not None:
-        return found
-    if head.startswith(b"PK\x03\x04"):
-        return _format_of_zip(path, scratch)
-    if head.startswith(tuple(PACKED)) or head[257:262] == TAR_MAGIC:
-        _unpack_tar(path, scratch, head)
-        return _format_inside(scratch)
-    _refuse_others(head)
-    return _format_of_message(path, head)
-
-
-def _format_by_magic(path: Path, head: bytes) -> Format | None:
     if head.startswith(torch_files.OLD_FORM):
         return Format("PyTorch file", functools.partial(torch_files.open_old_form, path))
     if head.startswith(b"\x89HDF"):
         return Format("HDF5 file", functools.partial(caffe_files.open_hdf5, path))
     if head[8:9] == b"{" and b'"' in head:
-        return Format("safetensors file", functools.partial(torch_files.open_file, path))
-    return None
+        return Format("safetensors file", functools.partial(torch_files.open_safetensors, path))
+    if head.startswith(b"PK\x03\x04"):
+        return _recognize_zip(path, scratch)
+    if head.startswith(tuple(PACKED)) or head[257:262] == TAR_MAGIC:
+        _unpack(path, scratch, head)
+        return _recognize_inside(scratch)
+    _refuse_others(head)
+    return _recognize_message(path, head)
 
 
-def _format_of_zip(path: Path, scratch: Path) -> Format:
+def _recognize_zip(path: Path, scratch: Path) -> Format:
     archive = zipfile.ZipFile(path)
-    last = {member.filename.split("/")[-1] for member in archive.infolist()}
-    if "constants.pkl" in last:
+    names = {member.filename.split("/")[-1] for member in archive.infolist()}
+    if "constants.pkl" in names:
         raise UserError(
-            "it is a TorchScript program, not its weights; load it with torch.jit.load and write "
-            "torch.save(model.state_dict(), 'weights.pth')."
+            "it is a TorchScript program, not its weights; load it with torch.jit.load and run "
+            f"{SAVE}."
         )
-    if "data.pkl" in last:
+    if "data.pkl" in names:
         return Format("PyTorch file", functools.partial(torch_files.open_zip, archive))
-    if all(name.endswith(".npy") for name in last):
+    if all(name.endswith(".npy") for name in names):
         raise UserError(f"it is an archive of NumPy (.npz); {EXPECTED}.")
-    if "model.weights.h5" in last:
-        raise UserError("it is a .keras file already, which the scripts take as it is.")
+    if "model.weights.h5" in names:
+        raise UserError("it is already a .keras file, which all scripts accept.")
     members = [member for member in archive.infolist() if not member.is_dir()]
     _check_size(len(members), sum(member.file_size for member in members))
     for member in members:
         archive.extract(member, scratch)
-    return _format_inside(scratch)
+    return _recognize_inside(scratch)
 
 
-def _unpack_tar(path: Path, folder: Path, head: bytes):
-    """Unpacks the files of a tar archive, or the one that was only compressed."""
+def _unpack(path: Path, folder: Path, head: bytes):
+    """Unpacks the files of a tar archive, or a single compressed file."""
     count = size = 0
     try:
         with tarfile.open(path) as archive:
@@ -168,16 +153,51 @@ def _check_size(members: int, size: int):
         raise UserError(f"it holds over {MOST_MEMBERS} files; give the one with the weights.")
 
 
-def _format_inside(folder: Path) -> Format:
-    found = _only_weights(folder)
+def _recognize_inside(folder: Path) -> Format:
+    weights = _only_weights(folder)
     if folder.name == INSIDE:
         raise UserError("it is an archive in an archive; unpack the outer one.")
     (folder / INSIDE).mkdir()
-    return recognize(found, folder / INSIDE)
+    return recognize(weights, folder / INSIDE)
 
 
-def _format_of_message(path: Path, head: bytes) -> Format:
-    """Tells protocol buffers apart, whose format has no mark."""
+def _only_weights(folder: Path) -> Path:
+    """Finds the weights in a folder: a checkpoint, or one file."""
+    if (folder / "saved_model.pb").is_file():
+        raise UserError(f"it is a SavedModel, whose variables have other names; {SOURCE}.")
+    if tensorflow_files.prefix_of(folder) is not None:
+        return folder
+    paths = itertools.islice(folder.rglob("*"), MOST_MEMBERS)
+    files = sorted(path for path in paths if path.is_file() and _is_visible(path, folder))
+    folders = {path.parent for path in files if path.suffix == ".index"}
+    if len(folders) == 1:
+        return folders.pop()
+    weights = [file for file in files if file.name.lower().endswith(WEIGHT_SUFFIXES)]
+    weights = weights or [file for file in files if file.suffix.lower() not in OTHER_SUFFIXES]
+    safetensors = [file for file in weights if file.suffix == ".safetensors"]
+    weights = safetensors if len(safetensors) == 1 else weights
+    if len(weights) == 1:
+        return weights[0]
+    if not weights:
+        raise UserError(f"it holds no files of weights; {EXPECTED}.")
+    names = ", ".join(file.name for file in weights[:5])
+    raise UserError(f"it holds {len(weights)} files of weights ({names}); give one of them.")
+
+
+def _is_visible(path: Path, folder: Path) -> bool:
+    return not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+
+
+def _refuse_others(head: bytes):
+    """Raises `UserError` for a known format without weights."""
+    printable = sum(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) > 0.95 * len(head)
+    for pattern, sentence in (TEXTS if printable else OTHERS).items():
+        if re.match(pattern, head, re.DOTALL | (re.IGNORECASE if printable else 0)):
+            raise UserError(f"it is {sentence}.")
+
+
+def _recognize_message(path: Path, head: bytes) -> Format:
+    """Recognizes protocol buffers, which have no magic number."""
     size = path.stat().st_size
     if size > MOST_PARSED:
         raise UserError(
@@ -186,8 +206,8 @@ def _format_of_message(path: Path, head: bytes) -> Format:
         )
     if path.name == "saved_model.pb":
         raise UserError(
-            "it is the graph of a SavedModel, whose weights lie in variables/ beside it; give the "
-            "checkpoint variables/variables."
+            "it is the graph of a SavedModel without its variables; give the checkpoint "
+            "variables/variables beside it."
         )
     content = path.read_bytes()
     if GRAPH_HEAD.match(head):
@@ -198,48 +218,9 @@ def _format_of_message(path: Path, head: bytes) -> Format:
     except Exception as error:  # protobuf's own
         if CAFFE_HEAD.match(head):
             raise UserError(
-                "it begins as a Caffe model does, but is damaged or cut off; download it again."
+                "it starts like a Caffe model, but is damaged or cut off; download it again."
             ) from error
         net = None
     if net is None:
         raise UserError(f"it holds no weights that are known here; {EXPECTED}.")
     return Format("Caffe model", functools.partial(caffe_files.open_network, net))
-
-
-def _refuse_others(head: bytes):
-    """Raises `UserError` for what is something else, and says what."""
-    printable = sum(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) > 0.95 * len(head)
-    for pattern, sentence in (TEXTS if printable else OTHERS).items():
-        if re.match(pattern, head, re.DOTALL | (re.IGNORECASE if printable else 0)):
-            raise UserError(f"{sentence}.")
-
-
-def _only_weights(folder: Path) -> Path:
-    """Finds the weights in a folder: a checkpoint, or one file."""
-    if (folder / "saved_model.pb").is_file():
-        raise UserError(
-            "it is a SavedModel, whose variables have other names; give the weights that it was "
-            "exported from."
-        )
-    if tensorflow_files.prefix_of(folder) is not None:
-        return folder
-    paths = itertools.islice(folder.rglob("*"), MOST_MEMBERS)
-    files = sorted(path for path in paths if path.is_file() and _is_visible(path, folder))
-    folders = {path.parent for path in files if path.suffix == ".index"}
-    if len(folders) == 1:
-        return folders.pop()
-    found = [file for file in files if file.name.lower().endswith(WEIGHTS)]
-    found = found or [file for file in files if file.suffix.lower() not in OTHER_FILES]
-    safetensors = [file for file in found if file.suffix == ".safetensors"]
-    found = safetensors if len(safetensors) == 1 else found
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found[:5])
-        raise UserError(
-            f"it holds {len(found) or 'no'} files of weights{f' ({names})' if names else ''}; "
-            f"{'give one of them' if found else EXPECTED}."
-        )
-    return found[0]
-
-
-def _is_visible(path: Path, folder: Path) -> bool:
-    return not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)

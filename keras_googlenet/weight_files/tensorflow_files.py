@@ -1,29 +1,24 @@
-"""TensorFlow's checkpoints and frozen graphs, by TensorFlow itself.
+"""TensorFlow's checkpoints and frozen graphs, read by TensorFlow.
 
-Its reader of checkpoints ends the process on some damaged ones, which `process` is for.
+Its reader of checkpoints aborts the process for some damaged ones.
 """
 
 import re
 from pathlib import Path
 
-import numpy as np
-
 from keras_googlenet.errors import UserError
 from keras_googlenet.weight_files.arrays import MOST_DIMENSIONS, Array, Contents, check_names
 
-TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a file of 2016
+TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # last bytes of an index, and of a file of 2016
 PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 LRN_DEFAULTS = {"depth_radius": 5, "bias": 1.0, "alpha": 1.0, "beta": 0.5}  # of TensorFlow's op
 
 
 def prefix_of(path: Path) -> Path | None:
-    """Finds the checkpoint that a file is, or is a part of, or that a folder holds.
-
-    Args:
-        path: A file, a folder, or what the names of a checkpoint's files begin with.
+    """Finds the checkpoint of a file, a folder, or the common start of its files' names.
 
     Returns:
-        The file of 2016, or what the names of the files begin with; `None` if it is none.
+        The file (of 2016), or what the names of the files start with; `None` if it is none.
     """
     if path.is_dir() or (path.name == "checkpoint" and path.is_file()):
         return _latest(path if path.is_dir() else path.parent)
@@ -41,18 +36,20 @@ def prefix_of(path: Path) -> Path | None:
 
 
 def _latest(folder: Path) -> Path | None:
-    """The checkpoint that `checkpoint` names, wherever it was written, or the only one."""
-    found = {index.with_suffix("") for index in folder.glob("*.index")}
+    """Returns the checkpoint that the file `checkpoint` names, in any folder, or the only one."""
+    prefixes = {index.with_suffix("") for index in folder.glob("*.index")}
     if (folder / "checkpoint").is_file():
         text = (folder / "checkpoint").read_text(encoding="utf-8", errors="replace")
         named = re.search(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
         latest = folder / Path(named[1]).name if named else None
-        if latest in found or (latest and latest.is_file()):
+        if latest in prefixes or (latest and latest.is_file()):
             return latest
-    if len(found) > 1:
-        names = ", ".join(sorted(prefix.name for prefix in found)[:5])
-        raise UserError(f"the folder holds {len(found)} checkpoints ({names}); give one of them.")
-    return next(iter(found), None)
+    if len(prefixes) > 1:
+        names = ", ".join(sorted(prefix.name for prefix in prefixes)[:5])
+        raise UserError(
+            f"the folder holds {len(prefixes)} checkpoints ({names}); give one of them."
+        )
+    return next(iter(prefixes), None)
 
 
 def open_checkpoint(prefix: Path) -> Contents:
@@ -73,7 +70,7 @@ def open_checkpoint(prefix: Path) -> Contents:
 
 
 def open_graph(content: bytes) -> Contents:
-    """Lists the constants of a GraphDef, its local response normalizations and paddings."""
+    """Lists the constants of a GraphDef; its facts are the arguments of its operations."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()
@@ -98,10 +95,7 @@ def open_graph(content: bytes) -> Contents:
         "operations": sorted({node.op for node in graph.node})[:200],
     }
 
-    def read(name: str) -> np.ndarray:
-        return tf.make_ndarray(tensors[name])
-
-    return Contents(arrays, read, facts)
+    return Contents(arrays, lambda name: tf.make_ndarray(tensors[name]), facts)
 
 
 def _window(node) -> tuple[str, str, int, int]:
@@ -112,7 +106,7 @@ def _window(node) -> tuple[str, str, int, int]:
 
 
 def _normalization(node) -> dict[str, float]:
-    # float32 has seven digits: 1e-4 shall be 1e-4 and not 9.999999747378752e-05
+    # float32 has seven digits: 1e-4, not 9.999999747378752e-05
     given = {n: float(f"{node.attr[n].f:.7g}") for n in ("bias", "alpha", "beta") if n in node.attr}
     if "depth_radius" in node.attr:
         given["depth_radius"] = node.attr["depth_radius"].i

@@ -1,4 +1,4 @@
-"""Published weights: one reader a format, one porting table a source, one way into a network."""
+"""Weights of other frameworks and files of Keras, loaded into our networks."""
 
 from keras_googlenet.weights.conversion import convert
 from keras_googlenet.weights.published import load_published, publishes_aux_heads

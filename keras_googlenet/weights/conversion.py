@@ -1,11 +1,11 @@
-"""From a file of others to a network of ours, and the account of how it went."""
+"""Converts a weight file of another framework into a Keras network."""
 
 import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
@@ -15,41 +15,40 @@ from keras_googlenet.googlenet import AUX_TAPS, GoogLeNet
 from keras_googlenet.googlenet import classifier as classifier_layer
 from keras_googlenet.labels import default_labels, labels_path, write_labels
 from keras_googlenet.weights import sandbox
-from keras_googlenet.weights.matching import Match, brief, match
+from keras_googlenet.weights.matching import Match, brief, is_ignored, is_real, match
 from keras_googlenet.weights.porting import (
     Ported,
     aux_problem,
     check_shapes,
-    leftovers,
     port,
     set_normalization,
-    used_names,
+    slots,
 )
 from keras_googlenet.weights.sandbox import WeightFile
 from keras_googlenet.weights.tables import Table
 
-ACTIVATION = "relu"  # between the linear layers of a classifier, if nobody says
-OTHER_OPERATIONS = {  # that look alike by their constants
+ACTIVATION = "relu"  # default between the linear layers of a classifier
+MOST_CLASSES = 4000  # of one head; keeps a conversion below 1 GiB of memory
+LAYERS = re.compile(r"(^|[/_])(bn|batch_?norm|norm|scale|prelu|se)(?=$|[/_\[])", re.IGNORECASE)
+LOSSES = re.compile(r"(^|[._])(criterion|loss|metrics?)", re.IGNORECASE)  # of a trainer's module
+PADDING = "SAME"  # of every convolution and max pooling of Google's graph
+OTHER_OPERATIONS = {  # their constants look like those of Google's graph
     *("Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "DepthwiseConv2dNative"),
     *("FusedBatchNorm", "FusedBatchNormV3", "BatchNormWithGlobalNormalization"),
 }
-LAYERS = re.compile(r"(^|[/_])(bn|batch_?norm|norm|scale|prelu|se)(?=$|[/_\[])", re.IGNORECASE)
-MOST_CLASSES = 4000  # of one head; keeps a conversion below 1 GiB of memory
-PADDING = "SAME"  # of every convolution and max pooling of Google's graph
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A network that was filled from a file.
+class Conversion(NamedTuple):
+    """A converted network.
 
     Attributes:
         model: Three outputs where the file has the heads, else one.
-        table: The porting table that was used.
-        format: What the file is.
-        ported: A row for each array that found its place.
+        table: The porting table of its publisher.
+        format: Format of the file.
+        ported: A row for each array that was copied.
         absent: Heads that the network does not have.
-        unused: Names of arrays that no layer wanted.
-        notes: What a user should know, a sentence each.
+        unused: Names of the arrays that were not used.
+        notes: What the user should know, one sentence each.
     """
 
     model: keras.Model
@@ -68,30 +67,30 @@ def convert(
     classifier: str | None = None,
     activation: str = ACTIVATION,
 ) -> keras.Model:
-    """Turns weights of another framework into a network.
+    """Converts weights of another framework into a Keras network.
 
     Args:
         source: A Caffe model (`.caffemodel`, `.caffemodel.h5`), a PyTorch state dictionary or a
             checkpoint with one in it (`.pth`, `.safetensors`), a TF-slim checkpoint (any of its
             files, their prefix, or their folder), Google's frozen graph, or an archive with one of
             these. The content decides which, not the name.
-        variant: The variant to expect; any, if not given.
-        classifier: Name in the file of the main classifier, where several fit.
-        activation: Keras' name of what stands between the linear layers of a classifier that has
-            several; a warning says so if it is used, because no file names it.
+        variant: The expected variant; by default any.
+        classifier: Name in the file of the main classifier, to choose among several.
+        activation: Keras' name of the activation between the linear layers of a classifier that
+            has several; a warning mentions it, because no file names it.
 
     Returns:
         A GoogLeNet with the outputs `[main, aux1, aux2]` where the file has the auxiliary heads
-        with the main one's classes, otherwise one output, `(n, classes)` float32. One class ends
-        in a sigmoid, more in a softmax.
+        with the main one's classes, otherwise one output, `(n, classes)` float32. One class has a
+        sigmoid, more have a softmax.
 
     Raises:
         UserError: If the file is none of these, is damaged, or holds another network.
     """
-    made = convert_file(source, variant, classifier=classifier, activation=activation)
-    for note in made.notes:
+    converted = convert_file(source, variant, classifier=classifier, activation=activation)
+    for note in converted.notes:
         warnings.warn(f"{source}: {note}", stacklevel=2)
-    return made.model
+    return converted.model
 
 
 def convert_file(
@@ -101,132 +100,154 @@ def convert_file(
     classifier: str | None = None,
     activation: str = ACTIVATION,
 ) -> Conversion:
-    """Does what `convert` does, and says how it went."""
+    """Converts as `convert` does, and returns an account with the network."""
     path = Path(source).expanduser()
     try:
         with sandbox.opened(path) as file:
-            found = match(file, classifier)
-            if variant not in (None, found.table.variant):
+            matched = match(file, classifier)
+            held = matched.trunk.table.variant
+            if variant not in (None, held):
                 raise UserError(
-                    f"it holds the variant {found.table.variant}, not {variant}; leave the variant "
-                    "out."
+                    f"it holds the variant {held}, not {variant}; leave the variant out."
                 )
-            return _build(file, found, activation, chosen=classifier is not None)
+            return _convert(file, matched, activation, chosen=classifier is not None)
     except UserError as error:
         raise UserError(f"{path} cannot be converted: {error}") from error
 
 
-def _build(file: WeightFile, found: Match, activation: str, chosen: bool) -> Conversion:
-    model = _network(found, activation)
-    why = aux_problem(model, file, found) if found.aux_heads else ""
-    if why:
-        found = replace(found, aux_heads=False, notes=[*found.notes, why])
-        model = _network(found, activation)
-    check_shapes(model, file, found)
-    left = _leftovers(model, file, found, chosen)
-    lrn = _normalizations(file, found)
-    names = used_names(model, found)
-    ported = port(model, file, found)
-    for layer, arguments in lrn.items():
+def _convert(file: WeightFile, matched: Match, activation: str, chosen: bool) -> Conversion:
+    table, notes = matched.trunk.table, matched.notes
+    model = _network(matched, activation)
+    filled = slots(model, matched)
+    problem = aux_problem(filled, file, table)
+    if problem:
+        notes = [*notes, f"auxiliary heads are left out: {problem}"]
+        main = {name: x for name, x in matched.linear.items() if name.startswith("main")}
+        matched = matched._replace(linear=main)
+        model = _network(matched, activation)
+        filled = slots(model, matched)
+    check_shapes(filled, file, table)
+    used = {slot.source for slot in filled}
+    left_out = _leftovers(used, file, matched, chosen)
+    if left_out:
+        warning = "if the network computes with that, its answers are wrong"
+        notes = [*notes, f"left out: {left_out}; {warning}"]
+    if matched.hidden:
+        names = ", ".join(matched.linear[name].name for name in matched.hidden)
+        notes = [*notes, f"{activation} is assumed after {names}, because no file names it"]
+    normalizations = _normalizations(file, matched)
+    ported = port(model, filled, file, table)
+    for layer, arguments in normalizations.items():
         set_normalization(model.get_layer(layer), arguments)
-    return Conversion(
-        model=model,
-        table=found.table,
-        format=file.format,
-        ported=ported,
-        absent=[head for head in AUX_TAPS if not found.aux_heads],
-        unused=sorted(set(file.arrays) - names),
-        notes=found.notes + left + _assumption(found, activation),
-    )
+    absent = [] if matched.aux_heads else list(AUX_TAPS)
+    unused = sorted(set(file.arrays) - used)
+    return Conversion(model, table, file.format, ported, absent, unused, notes)
 
 
-def _network(found: Match, activation: str) -> keras.Model:
-    """Builds the network that the file's arrays fit."""
-    classes = found.linear["main"].outputs
-    if not 1 <= classes <= MOST_CLASSES:
-        raise UserError(f"{found.linear['main'].name} has {classes} outputs, one a class.")
-    ending = "softmax" if classes > 1 else "sigmoid"
+def _network(matched: Match, activation: str) -> keras.Model:
+    """Builds the network for the arrays of the file."""
+    last = matched.linear["main"]
+    if not 1 <= last.outputs <= MOST_CLASSES:
+        raise UserError(f"{last.name} has {last.outputs} outputs, one per class.")
+    ending = "softmax" if last.outputs > 1 else "sigmoid"
     model = GoogLeNet(
-        variant=found.table.variant,
-        classes=classes,
+        variant=matched.trunk.table.variant,
+        classes=last.outputs,
         classifier_activation=ending,
-        aux_heads=found.aux_heads,
+        aux_heads=matched.aux_heads,
     )
-    if not found.hidden:
+    if not matched.hidden:
         return model
     try:
         keras.activations.get(activation)
     except ValueError as error:
         raise UserError(f"Keras has no activation {activation}; give one such as relu.") from error
     x = model.get_layer("dropout").output
-    for name in found.hidden:
-        x = keras.layers.Dense(found.linear[name].outputs, activation, name=name)(x)
-    main = classifier_layer(x, classes, ending, "main")
+    for name in matched.hidden:
+        x = keras.layers.Dense(matched.linear[name].outputs, activation, name=name)(x)
+    main = classifier_layer(x, last.outputs, ending, "main")
     return keras.Model(model.input, [main, *model.outputs[1:]], name=model.name)
 
 
-def _leftovers(model: keras.Model, file: WeightFile, found: Match, chosen: bool) -> list[str]:
-    """Says which arrays have no place; refuses those that surely compute unless the user chose."""
-    names = leftovers(model, file, found)
-    if not names:
-        return []
+def _leftovers(used: set[str], file: WeightFile, matched: Match, chosen: bool) -> str:
+    """Lists arrays that the file's network may compute with, and ours does not.
+
+    Refuses those that surely compute, unless the user chose the classifier.
+    """
+    trunk, table = matched.trunk, matched.trunk.table
+    names = _unused_weights(used, file, matched)
     shown = ", ".join(f"{brief(name)} {file.arrays[name].shape}" for name in names[:3])
     shown += f" and {len(names) - 3} more" if len(names) > 3 else ""
-    scope = os.path.commonprefix(list(found.table.layers.values()))  # TF-slim's variables have one
-    inside = any(name.startswith(found.prefix + scope) for name in names) and scope != ""
-    typed = set(names) & set(file.facts.get("typed", []))
-    layers = any(LAYERS.search(name) for name in names)
-    if not chosen and (found.table.modules or typed or inside or layers):
+    scope = os.path.commonprefix(list(table.layers.values()))  # TF-slim's variables have one
+    computes = (
+        table.modules
+        or bool(set(names) & set(file.facts.get("typed", [])))
+        or any(scope and name.startswith(trunk.prefix + scope) for name in names)
+        or any(LAYERS.search(name) for name in names)
+    )
+    if names and computes and not chosen:
         raise UserError(
-            f"{found.table.name} has no place for {shown}. If the network computes with that, its "
+            f"{table.name} has no place for {shown}. If the network computes with that, its "
             "answers would be wrong without; if not, name the classifier by --classifier "
-            f"{found.linear['main'].name}."
+            f"{matched.linear['main'].name}."
         )
-    return [f"left out: {shown}; if the network computes with that, its answers are wrong"]
+    return shown
 
 
-def _assumption(found: Match, activation: str) -> list[str]:
-    if not found.hidden:
-        return []
-    layers = ", ".join(found.linear[name].name for name in found.hidden)
-    return [f"{activation} is assumed behind {layers}, because no file says what stands there"]
+def _unused_weights(used: set[str], file: WeightFile, matched: Match) -> list[str]:
+    """Lists unused arrays of floats outside the auxiliary heads; refuses any inside the trunk."""
+    trunk, table = matched.trunk, matched.trunk.table
+    inside = tuple(trunk.name(layer) + mark for layer in table.layers_of() for mark in "./[")
+    aux = tuple(
+        trunk.prefix + (table.aux_root(head) or table.layers[layer])
+        for head in AUX_TAPS
+        for layer in table.layers_of(head)
+    )
+    names = []
+    for name in matched.neighbors:
+        array = file.arrays[name]
+        if name in used or not is_real(array) or is_ignored(name, used, table):
+            continue
+        if name.startswith(inside):
+            raise UserError(
+                f"{name} {array.shape} has no place in {table.name}; it is another network, whose "
+                "answers would be wrong without it."
+            )
+        if not name.startswith(aux) and not LOSSES.search(name):
+            names.append(name)
+    return names
 
 
-def _normalizations(file: WeightFile, found: Match) -> dict[str, dict[str, float]]:
-    """Returns what a graph says of local response normalization, after a look at its paddings."""
-    if not found.table.lrn:
+def _normalizations(file: WeightFile, matched: Match) -> dict[str, dict[str, float]]:
+    """Returns the constants of local response normalization in a graph of Google's operations."""
+    trunk, table = matched.trunk, matched.trunk.table
+    if not table.lrn:
         return {}
     for name, (kind, padding, stride, window) in file.facts.get("windows", {}).items():
-        first = name.startswith(found.prefix + found.table.layers["conv1_7x7_s2"])
+        first = name.startswith(trunk.name("conv1_7x7_s2"))
         if kind != "AvgPool" and padding != PADDING:
             raise UserError(f"node {name} is not padded by {PADDING}; it is another network.")
         if kind == "Conv2D" and stride != (2 if first else 1):
             raise UserError(f"node {name} has the stride {stride}; it is another network.")
         if kind == "AvgPool" and window == 3:  # inside a module
             raise UserError(f"node {name} is {kind}, not MaxPool; it is another network.")
-    strange = sorted(OTHER_OPERATIONS & set(file.facts.get("operations", [])))
-    if strange:
-        raise UserError(f"its graph computes {', '.join(strange)}; it is another network.")
+    others = sorted(OTHER_OPERATIONS & set(file.facts.get("operations", [])))
+    if others:
+        raise UserError(f"its graph computes {', '.join(others)}; it is another network.")
     arguments = {}
-    for layer, node in found.table.lrn.items():
-        given = file.facts.get("lrn", {}).get(found.prefix + node)
+    for layer, node in table.lrn.items():
+        given = file.facts.get("lrn", {}).get(trunk.prefix + node)
         if given is None:
-            raise UserError(f"node {found.prefix + node} is missing, which normalizes.")
-        others = [given[name] for name in ("bias", "alpha", "beta")]
-        if not 0 < given["depth_radius"] < 64 or not all(0 < x < 1e6 for x in others):
+            raise UserError(f"the normalization {trunk.prefix + node} is missing.")
+        positive = all(0 < given[name] < 1e6 for name in ("bias", "alpha", "beta"))
+        if not 0 < given["depth_radius"] < 64 or not positive:
             raise UserError(f"node {node} normalizes by {given}, which no network does.")
         arguments[layer] = given
     return arguments
 
 
 def save(model: keras.Model, path: Path, labels: Sequence[str] | None = None):
-    """Writes a network and, beside it, the names of its classes.
-
-    Args:
-        model: A GoogLeNet.
-        path: `.keras` file; the names go to `<name>.labels.txt`.
-        labels: Names in the order of the outputs; those of `default_labels` if not given.
-    """
+    """Writes a network to a `.keras` file and its class names to `<name>.labels.txt` beside it."""
     names = labels or default_labels(model.outputs[0].shape[-1])
     with replacing(path) as model_file:
         model.save(model_file)

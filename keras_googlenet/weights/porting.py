@@ -1,34 +1,33 @@
-"""Arrays of a file into the layers of a network, each checked for shape and for numbers."""
+"""Copies the arrays of a file into the layers of a network, each checked for shape and values."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, nearest
 from keras_googlenet.googlenet import AUX_TAPS, VARIANTS
-from keras_googlenet.weight_files.arrays import Array
-from keras_googlenet.weights.matching import (
-    NOTHING,
-    Match,
-    aux_root,
-    is_ignored,
-    is_real,
-    matrix_shape,
-    nearest,
-)
+from keras_googlenet.weights.matching import SHOWN, Match, brief, is_real, matrix_shape
 from keras_googlenet.weights.sandbox import WeightFile
 from keras_googlenet.weights.tables import Table
 
-LOSSES = re.compile(r"(^|[._])(criterion|loss|metrics?)", re.IGNORECASE)  # of a trainer's module
 LRN_ARGUMENTS = ("depth_radius", "bias", "alpha", "beta")
 
 
+class Slot(NamedTuple):
+    """A weight of ours and the array that fills it; `source` is empty for a bias of zeros."""
+
+    layer: str
+    weight: str
+    shape: tuple[int, ...]
+    source: str
+    shape_in_file: tuple[int, ...]
+
+
 class Ported(NamedTuple):
-    """One array that found its place: a row of the converter's table."""
+    """An array that was copied: a row of the converter's table."""
 
     layer: str
     source: str
@@ -36,207 +35,129 @@ class Ported(NamedTuple):
     norm: float
 
 
-def names_in_file(model: keras.Model, found: Match) -> dict[str, dict[str, str]]:
-    """Lists what a network takes from a file.
-
-    Args:
-        model: A GoogLeNet of the match's variant.
-        found: What belongs where.
-
-    Returns:
-        Layer with weights -> its weights' names -> the arrays' names; empty for a bias of zeros.
-    """
-    return {
-        layer.name: {
-            w.name: found.name_of(layer.name, type(layer).__name__, w.name) for w in layer.weights
-        }
-        for layer in model.layers
-        if layer.weights
-    }
-
-
-def used_names(model: keras.Model, found: Match) -> set[str]:
-    """Returns the names of all arrays that a network takes from a file."""
-    return set(_needed(model, found))
-
-
-def aux_problem(model: keras.Model, file: WeightFile, found: Match) -> str:
-    """Says why auxiliary heads cannot be taken over; empty if they can.
-
-    Those of a file are often made for another size of image, or never trained, or not even
-    initialized: the main network is right without them.
-    """
-    needs = {
-        name: needed
-        for name, (needed, layer) in _needed(model, found).items()
-        if layer.partition("_")[0] in AUX_TAPS
-    }
-    for name, needed in needs.items():
-        if not _fits(file.arrays[name], needed, found.table):
-            shape = file.arrays[name].shape
-            return f"auxiliary heads are left out: {name} is {shape}, not {needed}"
-    for name in needs:
-        if not np.isfinite(file.read([name])[name]).all():
-            return f"auxiliary heads are left out: {name} holds NaN or infinity"
-    return ""
-
-
-def check_shapes(model: keras.Model, file: WeightFile, found: Match):
-    """Refuses a file before it is read if an array is missing or has another shape.
-
-    Raises:
-        UserError: Naming the array, and those that nearly fit.
-    """
-    needs, name_of_table = _needed(model, found), found.table.name
-    missing = [name for name in needs if name not in file.arrays]
-    if missing:
-        needed, layer = needs[missing[0]]
-        near = nearest(missing[0], needed, file.arrays, needs)
-        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(
-            f"{missing[0]} {needed} is missing, which layer {layer} needs{others}; "
-            + (f"of that shape it has {', '.join(near)}: " if near else "")
-            + f"it is another network than {name_of_table}, or its layers were renamed."
+def slots(model: keras.Model, match: Match) -> list[Slot]:
+    """Lists the weights of a network, layer by layer, with their arrays in the file."""
+    return [
+        Slot(
+            layer.name,
+            weight.name,
+            tuple(weight.shape),
+            match.array_name(layer.name, type(layer).__name__, weight.name),
+            _shape_in_file(weight, match.trunk.table),
         )
-    for name, (needed, layer) in needs.items():
-        array = file.arrays[name]
-        if not _fits(array, needed, found.table):
-            raise UserError(
-                f"{name} has the shape {array.shape}; layer {layer} needs {needed}. It is another "
-                f"network than {name_of_table}."
-            )
-        if not is_real(array):
-            raise UserError(f"{name} holds {array.dtype}; layer {layer} needs real numbers.")
-
-
-def _needed(model: keras.Model, found: Match) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name in the file -> the shape that it must have there, and our layer."""
-    names = names_in_file(model, found)
-    return {
-        name: (shape_in_file(weight, found.table), layer.name)
         for layer in model.layers
         for weight in layer.weights
-        if (name := names[layer.name][weight.name])
-    }
-
-
-def _fits(array: Array, needed: tuple[int, ...], table: Table) -> bool:
-    given = array.shape
-    while len(given) > len(needed) and given[0] == 1:  # Caffe's old blobs have four dimensions
-        given = given[1:]
-    return needed in (given, matrix_shape(array.shape, table))
-
-
-def leftovers(model: keras.Model, file: WeightFile, found: Match) -> list[str]:
-    """Lists arrays that a network of the file may compute with, and ours does not.
-
-    Raises:
-        UserError: If one of them stands inside a layer of the trunk.
-    """
-    table, prefix, used = found.table, found.prefix, used_names(model, found)
-    trunk = [prefix + table.layers[layer] for layer in table.layers_of()]
-    beginnings = tuple(name + mark for name in trunk for mark in "./[")
-    names = [
-        name
-        for name in found.rest
-        if name not in used and is_real(file.arrays[name]) and not is_ignored(name, used, table)
-    ]
-    for name in names:
-        if name.startswith(beginnings):
-            raise UserError(
-                f"{name} {file.arrays[name].shape} has no place in {table.name}; it is another "
-                "network, whose answers would be wrong without it."
-            )
-    aux = tuple(
-        prefix + (aux_root(table, head) or table.layers[layer])
-        for head in AUX_TAPS
-        for layer in table.layers_of(head)
-    )
-    return [
-        name for name in names if not name.startswith(aux or NOTHING) and not LOSSES.search(name)
     ]
 
 
-def shape_in_file(weight, table: Table) -> tuple[int, ...]:
-    """Returns the shape in which a file holds one of our weights."""
+def _shape_in_file(weight, table: Table) -> tuple[int, ...]:
     shape = tuple(weight.shape)
     if not table.channels_first or weight.name != "kernel":
         return shape
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
 
 
-def port(model: keras.Model, file: WeightFile, found: Match) -> list[Ported]:
-    """Fills a network from a file, layer by layer: the file's arrays are never all in memory.
+def _fits(slot: Slot, file: WeightFile, table: Table) -> bool:
+    shape = file.arrays[slot.source].shape
+    if slot.shape_in_file == matrix_shape(shape, table):
+        return True
+    while len(shape) > len(slot.shape_in_file) and shape[0] == 1:  # Caffe's old blobs have 4 sides
+        shape = shape[1:]
+    return slot.shape_in_file == shape
 
-    Args:
-        model: A GoogLeNet of the match's variant, whose shapes were checked; of no use after an
-            error.
-        file: An open file.
-        found: What belongs where.
+
+def aux_problem(filled: list[Slot], file: WeightFile, table: Table) -> str:
+    """Says why the auxiliary heads cannot be used; empty if they can.
+
+    They are often for another image size, untrained or not even initialized; the main network is
+    right without them.
+    """
+    aux = [slot for slot in filled if slot.source and slot.layer.partition("_")[0] in AUX_TAPS]
+    for slot in aux:
+        if not _fits(slot, file, table):
+            shape = file.arrays[slot.source].shape
+            return f"{slot.source} is {shape}, not {slot.shape_in_file}"
+    for slot in aux:
+        if not np.isfinite(file.read([slot.source])[slot.source]).all():
+            return f"{slot.source} holds NaN or infinity"
+    return ""
+
+
+def check_shapes(filled: list[Slot], file: WeightFile, table: Table):
+    """Raises `UserError` if an array is missing, has another shape, or holds no real numbers."""
+    needed = {slot.source: slot for slot in filled if slot.source}
+    missing = [slot for slot in needed.values() if slot.source not in file.arrays]
+    if missing:
+        name, shape = missing[0].source, missing[0].shape_in_file
+        same = [n for n, a in file.arrays.items() if a.shape == shape and n not in needed]
+        similar = map(brief, nearest(name, same, SHOWN, cutoff=0.3) or same[:SHOWN])
+        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{name} {shape} is missing, which layer {missing[0].layer} needs{others}; "
+            + (f"arrays of that shape are {', '.join(similar)}: " if same else "")
+            + f"it is another network than {table.name}, or its layers were renamed."
+        )
+    for name, slot in needed.items():
+        array = file.arrays[name]
+        if not _fits(slot, file, table):
+            raise UserError(
+                f"{name} has the shape {array.shape}; layer {slot.layer} needs "
+                f"{slot.shape_in_file}. It is another network than {table.name}."
+            )
+        if not is_real(array):
+            raise UserError(f"{name} holds {array.dtype}; layer {slot.layer} needs real numbers.")
+
+
+def port(model: keras.Model, filled: list[Slot], file: WeightFile, table: Table) -> list[Ported]:
+    """Fills a network, layer by layer, so that the arrays are never all in memory.
 
     Returns:
         A row for each array.
 
     Raises:
-        UserError: If an array holds no finite numbers, or a variance is negative.
+        UserError: If an array holds NaN or infinity, or a variance is negative.
     """
     rows = []
-    for layer_name, names in names_in_file(model, found).items():
-        layer, values = model.get_layer(layer_name), []
-        arrays = file.read([name for name in names.values() if name])
-        for weight in layer.weights:
-            name = names[weight.name]
-            if not name:
-                values.append(np.zeros(weight.shape, "float32"))
+    for layer in model.layers:
+        of_layer = [slot for slot in filled if slot.layer == layer.name]
+        arrays = file.read([slot.source for slot in of_layer if slot.source]) if of_layer else {}
+        values = []
+        for slot in of_layer:
+            if not slot.source:
+                values.append(np.zeros(slot.shape, "float32"))
                 continue
-            if not np.isfinite(arrays[name]).all():
-                raise UserError(f"{name} holds NaN or infinity; its training diverged.")
-            if weight.name == "moving_variance" and arrays[name].min() < 0:
-                raise UserError(f"{name} holds variances below 0; its training diverged.")
-            values.append(turned(arrays[name], layer_name, weight, found.table))
-            rows.append(Ported(layer_name, name, values[-1].shape, np.linalg.norm(values[-1])))
+            array = arrays[slot.source]
+            if not np.isfinite(array).all():
+                raise UserError(f"{slot.source} holds NaN or infinity; its training diverged.")
+            if slot.weight == "moving_variance" and array.min() < 0:
+                raise UserError(f"{slot.source} holds variances below 0; its training diverged.")
+            values.append(_in_our_layout(array, slot, table))
+            norm = np.linalg.norm(values[-1])
+            rows.append(Ported(slot.layer, slot.source, slot.shape, norm))
         layer.set_weights(values)
     return rows
 
 
-def turned(array: np.ndarray, layer: str, weight, table: Table) -> np.ndarray:
-    """Brings one array into our layout.
-
-    Args:
-        array: As it stands in the file; its shape was checked.
-        layer: Name of our layer.
-        weight: Our weight, with name and shape.
-        table: The porting table.
-
-    Returns:
-        Float32 array of the weight's shape: kernels (y, x, in, out), matrices (in, out), red first.
-    """
-    array = array.reshape(shape_in_file(weight, table))
-    if table.channels_first and weight.name == "kernel":
-        array = _channels_last(array, layer, VARIANTS[table.variant].aux_conv)
-    if table.bgr and layer == "conv1_7x7_s2" and weight.name == "kernel":
-        array = array[:, :, ::-1]
-    return array
-
-
-def _channels_last(array: np.ndarray, layer: str, aux_channels: int) -> np.ndarray:
-    if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)
-    if layer not in ("aux1_fc", "aux2_fc"):
-        return array.T
-    # The auxiliary FC reads a flattened map: (channel, y, x) there, (y, x, channel) here.
-    side = math.isqrt(array.shape[1] // aux_channels)
-    maps = array.reshape(-1, aux_channels, side, side)
-    return maps.transpose(2, 3, 1, 0).reshape(array.shape[1], -1)
+def _in_our_layout(array: np.ndarray, slot: Slot, table: Table) -> np.ndarray:
+    """Returns kernels as (y, x, in, out), matrices as (in, out), red first."""
+    array = array.reshape(slot.shape_in_file)
+    if slot.weight != "kernel":
+        return array
+    if table.channels_first and array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
+    elif table.channels_first and slot.layer in ("aux1_fc", "aux2_fc"):
+        # it reads a flattened map: (channel, y, x) there, (y, x, channel) here
+        channels = VARIANTS[table.variant].aux_conv
+        side = math.isqrt(array.shape[1] // channels)
+        maps = array.reshape(-1, channels, side, side)
+        array = maps.transpose(2, 3, 1, 0).reshape(array.shape[1], -1)
+    elif table.channels_first:
+        array = array.T
+    return array[:, :, ::-1] if table.bgr and slot.layer == "conv1_7x7_s2" else array
 
 
 def set_normalization(layer: keras.Layer, arguments: Mapping[str, float]):
-    """Gives a `LocalResponseNormalization` other constants.
-
-    Args:
-        layer: In a network that is already connected.
-        arguments: Names and values of `LRN_ARGUMENTS`.
-    """
+    """Sets `LRN_ARGUMENTS` of a `LocalResponseNormalization` in a built network."""
     for name, value in arguments.items():
         setattr(layer, name, value)
     layer.build(layer.input.shape)

@@ -1,4 +1,4 @@
-"""Opens a foreign weight file in a process of its own, whose memory and time have bounds."""
+"""Reads a weight file of unknown origin in a process with bounds on its memory and time."""
 
 import contextlib
 import json
@@ -9,26 +9,25 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.weight_files.arrays import MIB, MOST_CPU_SECONDS, Array
 
-MOST_MEMORY = 384 * MIB  # that the process may take for the file
+MOST_MEMORY = 384 * MIB  # of the process, beside its libraries
 MOST_SECONDS = 300
 
 
-@dataclass(frozen=True)
-class WeightFile:
+class WeightFile(NamedTuple):
     """An open file of weights.
 
     Attributes:
-        format: What it is called in a sentence.
+        format: Name of the format.
         arrays: Name in the file -> type and shape.
-        facts: What else the file says: see `weight_files.contents.Contents`.
+        facts: What else the file says: see `weight_files.arrays.Contents`.
         read: Reads arrays by name, all at once, as float32.
     """
 
@@ -42,14 +41,10 @@ class WeightFile:
 def opened(path: Path) -> Iterator[WeightFile]:
     """Opens a file, a checkpoint by its prefix, or a folder.
 
-    Args:
-        path: Where it lies.
-
-    Yields:
-        What it holds; arrays that were read stay valid.
+    Arrays that were read stay valid afterwards.
 
     Raises:
-        UserError: If no reader knows it, or it is damaged or asks for too much memory or time.
+        UserError: If it is of no known format, is damaged, or needs too much memory or time.
     """
     with tempfile.TemporaryDirectory() as folder:
         scratch, output = Path(folder) / "scratch", Path(folder) / "output"
@@ -57,28 +52,27 @@ def opened(path: Path) -> Iterator[WeightFile]:
         with _Process(path, scratch, output) as process:
             answer = process.ask()
             arrays = {
-                name: Array(dtype, tuple(shape))
-                for name, (dtype, shape) in answer["arrays"].items()
+                n: Array(dtype, tuple(shape)) for n, (dtype, shape) in answer["arrays"].items()
             }
 
             def read(names: Sequence[str]) -> dict[str, np.ndarray]:
                 process.ask(list(names))
-                found, at = {}, 0
+                values, offset = {}, 0
                 for name in names:
                     shape = arrays[name].shape
                     count = int(np.prod(shape))
-                    found[name] = np.fromfile(output, "<f4", count, offset=at).reshape(shape)
-                    at += 4 * count
-                return found
+                    values[name] = np.fromfile(output, "<f4", count, offset=offset).reshape(shape)
+                    offset += 4 * count
+                return values
 
             yield WeightFile(answer["format"], arrays, answer["facts"], read)
 
 
 class _Process:
-    """The other process: a line to it, a line from it."""
+    """The process that reads the file; each line to it is answered by one line."""
 
     def __init__(self, path: Path, scratch: Path, output: Path):
-        # -P: the folder that the script was started in must not hide modules
+        # -P: modules of the current folder must not hide installed ones
         module = "keras_googlenet.weight_files.process"
         files = map(str, (path, scratch, output, MOST_MEMORY))
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -117,7 +111,7 @@ class _Process:
         return answer
 
     def _last_words(self) -> str:
-        """What the library said as it ended its process."""
+        """Says why the process ended without an answer."""
         if not self._timer.is_alive():
             return f"reading it took over {MOST_SECONDS} s; it is damaged."
         if self._process.wait() == -signal.SIGXCPU:

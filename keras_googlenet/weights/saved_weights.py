@@ -1,4 +1,4 @@
-"""Weights that Keras saved from a GoogLeNet, found by the names of the layers."""
+"""Weights that Keras saved from a GoogLeNet, loaded by layer name."""
 
 import contextlib
 import io
@@ -20,19 +20,18 @@ _MOST_EXPANSION = 100  # of an archive; weights hardly compress
 
 
 def load_saved(model: keras.Model, path: str | Path, skip_mismatch: bool = False):
-    """Loads what fits of a file into a network, whatever heads, classes or image size the file has.
+    """Loads the layers of a file that fit, whatever heads, classes or image size the file has.
 
-    Layers are found by name. Heads that do not fit keep their weights, which a warning says. A file
-    whose trunk has other names, such as one of an older Keras, which wrote none, is left to Keras.
+    Layers are matched by name. Heads that do not fit keep their weights, and a warning names them.
+    A file without the names of the trunk, such as one of an older Keras, is loaded by Keras.
 
     Args:
         model: A GoogLeNet; unchanged if there is an error.
         path: `.keras` or `.weights.h5` file.
-        skip_mismatch: Whether layers of the trunk may keep their weights, too.
+        skip_mismatch: Whether layers of the trunk may also keep their weights.
 
     Raises:
-        UserError: If there is no such file, it is damaged or no file of Keras, or its trunk does
-            not fit.
+        UserError: If the file is missing, damaged, not of Keras, or its trunk does not fit.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -53,18 +52,13 @@ def load_saved(model: keras.Model, path: str | Path, skip_mismatch: bool = False
 
 
 def copy_layers(source: keras.Model, target: keras.Model, name: str) -> list[str]:
-    """Copies what fits from one network into another, by the names of the layers.
-
-    Args:
-        source: Network to copy from.
-        target: Network to copy to; unchanged if there is an error.
-        name: What error messages call `source`.
+    """Copies the weights that fit into `target`; error messages call `source` by `name`.
 
     Returns:
         Names of the layers of `target`, all of heads, that kept their weights.
 
     Raises:
-        UserError: If the trunk does not fit.
+        UserError: If the trunk does not fit; `target` is then unchanged.
     """
     saved = {layer.name: _own_variables(layer) for layer in source.layers}
     values, random = _fitting(target, saved, name)
@@ -73,7 +67,7 @@ def copy_layers(source: keras.Model, target: keras.Model, name: str) -> list[str
 
 
 def random_layers_message(source: str, layers: list[str]) -> str:
-    """Says which layers of a network found no weights in `source`."""
+    """Says which layers of a network have no weights in `source`."""
     return (
         f"{source} has no weights of a matching shape for these layers, which start from random "
         f"weights: {', '.join(layers)}"
@@ -88,7 +82,7 @@ def _own_variables(layer: keras.Layer) -> dict:
 
 @contextlib.contextmanager
 def _h5_file(path: Path) -> Iterator[h5py.File]:
-    """Opens the weights; whatever goes wrong while they are read is the file's fault."""
+    """Opens the weights; any error while they are read means that the file is damaged."""
     try:
         source = io.BytesIO(_archive_member(path)) if path.suffix == ".keras" else path
         with h5py.File(source, "r") as file:
@@ -111,7 +105,7 @@ def _archive_member(path: Path) -> bytes:
 
 
 def _saved_layers(group: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
-    """Yields the layers of a file with their variables, and those of nested models."""
+    """Yields the layers of a file, also of nested models, with their variables."""
     for layer in _members(group["layers"]).values() if "layers" in group else ():
         if "vars" in layer and "name" in layer["vars"].attrs and len(layer["vars"]):
             yield layer["vars"].attrs["name"], _members(layer["vars"])
@@ -128,7 +122,7 @@ def _by_name(layers: Iterator[tuple[str, dict]], path: Path) -> Saved:
 
 
 def _members(group: h5py.Group) -> dict:
-    """Returns what lies in a group itself; a link could point to any file of the computer."""
+    """Returns the members of a group; links could point to any file of the computer."""
     if any(type(group.get(key, getlink=True)) is not h5py.HardLink for key in group):
         raise ValueError("there are links in the file")
     members = dict(group)
@@ -141,7 +135,7 @@ def _members(group: h5py.Group) -> dict:
 def _fitting(
     model: keras.Model, saved: Saved, source: str, skip_mismatch: bool = False
 ) -> tuple[dict, list[str]]:
-    """Returns the values for each layer that they fit, and the names of other layers."""
+    """Returns the values of each layer that fits, and the names of the other layers."""
     values, random = {}, []
     for layer in model.layers:
         own, theirs = _own_variables(layer), saved.get(layer.name, {})
@@ -152,8 +146,8 @@ def _fitting(
         elif skip_mismatch or (_is_head(layer) and set(theirs) in (set(), set(own))):
             random.append(layer.name)
         else:
-            needed, found = ([*_shapes(each).values()] for each in (own, theirs))
-            what = f"has weights of the shapes {found}, not {needed}" if found else "is missing"
+            needed, shapes = ([*_shapes(each).values()] for each in (own, theirs))
+            what = f"has weights of the shapes {shapes}, not {needed}" if shapes else "is missing"
             raise UserError(
                 f"{source} does not fit: its layer {layer.name} {what}; give weights of the same "
                 "variant."
@@ -175,7 +169,7 @@ def _shapes(variables: Mapping) -> dict[str, tuple[int, ...]]:
 
 
 def _array(value, dtype) -> np.ndarray:
-    """Reads a dataset of a file, or a variable; h5py knows no bfloat16."""
+    """Reads a dataset of a file, or a variable; h5py has no bfloat16."""
     if not isinstance(value, h5py.Dataset):
         return keras.ops.convert_to_numpy(value)
     array = np.asarray(value)
@@ -185,7 +179,7 @@ def _array(value, dtype) -> np.ndarray:
 
 
 def _load_by_keras(model: keras.Model, path: Path, reason: UserError):
-    """Loads by class and order of the layers; says `reason` if Keras cannot either."""
+    """Loads by class and order of the layers; raises `reason` if that fails, too."""
     before = model.get_weights()
     try:
         keras.Model.load_weights(model, path)

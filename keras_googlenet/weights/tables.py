@@ -1,16 +1,17 @@
-"""How four publishers name and lay out what our layers hold: the porting tables.
+"""The porting tables: names and layouts of our layers in the files of four publishers.
 
 Source of the names: train_val.prototxt of BVLC's bvlc_googlenet; torchvision/models/googlenet.py,
-whose `branch3` convolves 3x3 where the paper has 5x5; inception_v1.py of TF-slim, whose batch
-normalization has no gamma; the nodes of Google's released graph.
+whose `branch3` has a 3x3 convolution where the paper has 5x5; inception_v1.py of TF-slim, whose
+batch normalization has no gamma; the nodes of Google's released graph.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keras_googlenet.googlenet import HEADS, TABLE_1
 
-BRANCHES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
+CONVOLUTIONS = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")  # of a module
 # slim numbers the modules of a stage from b, because a is the pool before them
 SLIM_MODULES = dict(
     zip(TABLE_1, ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c"), strict=True)
@@ -19,55 +20,43 @@ SLIM_MODULES = dict(
 
 @dataclass(frozen=True)
 class Table:
-    """How a publisher's files name and lay out what our layers hold.
+    """Names and layouts of our layers in a publisher's files."""
 
-    Attributes:
-        name: What the network is called in a sentence.
-        variant: The network that it belongs to.
-        layers: Our layer -> the name in the file that its arrays begin with.
-        parts: Class of our layer -> our weight -> how the array's name goes on.
-        channels_first: Whether kernels are (out, in, y, x) and matrices (out, in).
-        bgr: Whether the first convolution expects blue, green, red.
-        heads: Heads that the published file was trained with.
-        ignored: Ends of the names of arrays that no network needs.
-        modules: Whether a file holds the state of modules, all of which compute.
-        lrn: Our layer -> the graph's node with the constants of its local response normalization.
-    """
-
-    name: str
+    name: str  # of the network, for messages
     variant: str
-    layers: Mapping[str, str]
-    parts: Mapping[str, Mapping[str, str]]
-    channels_first: bool
-    bgr: bool = False
-    heads: tuple[str, ...] = ("main",)
-    ignored: tuple[str, ...] = ()
-    modules: bool = False
-    lrn: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, str]  # our layer -> start of the names of its arrays
+    parts: Mapping[str, Mapping[str, str]]  # class of layer -> our weight -> end of the name
+    channels_first: bool  # kernels are (out, in, y, x) and matrices (out, in)
+    bgr: bool = False  # the first convolution expects blue, green, red
+    ignored: tuple[str, ...] = ()  # ends of the names of arrays that no network computes with
+    modules: bool = False  # a file holds the state of modules, all of which compute
+    lrn: Mapping[str, str] = field(default_factory=dict)  # our LRN layer -> node of the graph
 
     def layers_of(self, *heads: str) -> list[str]:
-        """Lists our layers of these heads; those of the trunk without any."""
+        """Lists our layers of these heads; without heads, those of the trunk."""
         parts = [(layer, layer.partition("_")[0]) for layer in self.layers]
         return [layer for layer, part in parts if (part in heads if heads else part not in HEADS)]
 
+    def aux_root(self, head: str) -> str:
+        """Returns the common start of the names of an auxiliary head; empty if not its own."""
+        root = os.path.commonprefix([self.layers[layer] for layer in self.layers_of(head)])
+        return root if root.endswith((".", "/")) else ""
 
-def module_layers(pattern: str, branches, modules=None) -> dict[str, str]:
-    """Lists the convolutions of the nine inception modules.
+
+def module_layers(pattern: str, convolutions, modules=None) -> dict[str, str]:
+    """Returns our layer -> name in the file, for the convolutions of the nine inception modules.
 
     Args:
-        pattern: A name in the file, with `{module}` and `{branch}` in it.
-        branches: Their names of `BRANCHES`, in this order.
+        pattern: A name in the file, with `{module}` and `{convolution}` in it.
+        convolutions: Their names of `CONVOLUTIONS`, in this order.
         modules: Our module -> theirs, where they differ.
-
-    Returns:
-        Our layer -> the name in the file.
     """
     return {
-        f"inception_{module}_{branch}": pattern.format(
-            module=modules[module] if modules else module, branch=theirs
+        f"inception_{module}_{ours}": pattern.format(
+            module=modules[module] if modules else module, convolution=theirs
         )
         for module in TABLE_1
-        for branch, theirs in zip(BRANCHES, branches, strict=True)
+        for ours, theirs in zip(CONVOLUTIONS, convolutions, strict=True)
     }
 
 
@@ -78,7 +67,7 @@ CAFFE = Table(
         "conv1_7x7_s2": "conv1/7x7_s2",
         "conv2_3x3_reduce": "conv2/3x3_reduce",
         "conv2_3x3": "conv2/3x3",
-        **module_layers("inception_{module}/{branch}", BRANCHES),
+        **module_layers("inception_{module}/{convolution}", CONVOLUTIONS),
         "main": "loss3/classifier",
         "aux1_conv": "loss1/conv",
         "aux1_fc": "loss1/fc",
@@ -87,13 +76,9 @@ CAFFE = Table(
         "aux2_fc": "loss2/fc",
         "aux2": "loss2/classifier",
     },
-    parts={
-        "Conv2D": {"kernel": "[0]", "bias": "[1]"},
-        "Dense": {"kernel": "[0]", "bias": "[1]"},
-    },
+    parts=dict.fromkeys(("Conv2D", "Dense"), {"kernel": "[0]", "bias": "[1]"}),
     channels_first=True,
     bgr=True,
-    heads=("main", "aux1", "aux2"),
 )
 
 TORCHVISION = Table(
@@ -104,7 +89,7 @@ TORCHVISION = Table(
         "conv2_3x3_reduce": "conv2",
         "conv2_3x3": "conv3",
         **module_layers(
-            "inception{module}.{branch}",
+            "inception{module}.{convolution}",
             ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"),
         ),
         "main": "fc",
@@ -138,7 +123,7 @@ SLIM = Table(
         "conv2_3x3_reduce": "InceptionV1/Conv2d_2b_1x1",
         "conv2_3x3": "InceptionV1/Conv2d_2c_3x3",
         **module_layers(
-            "InceptionV1/Mixed_{module}/{branch}",
+            "InceptionV1/Mixed_{module}/{convolution}",
             (
                 "Branch_0/Conv2d_0a_1x1",
                 "Branch_1/Conv2d_0a_1x1",
@@ -172,7 +157,7 @@ GOOGLE = Table(
         "conv2_3x3_reduce": "conv2d1",
         "conv2_3x3": "conv2d2",
         **module_layers(
-            "mixed{module}_{branch}",
+            "mixed{module}_{convolution}",
             ("1x1", "3x3_bottleneck", "3x3", "5x5_bottleneck", "5x5", "pool_reduce"),
         ),
         "main": "softmax2",
@@ -183,12 +168,8 @@ GOOGLE = Table(
         "aux2_fc": "nn1",
         "aux2": "softmax1",
     },
-    parts={
-        "Conv2D": {"kernel": "_w", "bias": "_b"},
-        "Dense": {"kernel": "_w", "bias": "_b"},
-    },
+    parts=dict.fromkeys(("Conv2D", "Dense"), {"kernel": "_w", "bias": "_b"}),
     channels_first=False,
-    heads=("main", "aux1", "aux2"),
     lrn={"pool1_norm1": "localresponsenorm0", "conv2_norm2": "localresponsenorm1"},
 )
 
