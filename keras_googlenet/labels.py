@@ -149,7 +149,12 @@ def plain_label(label: str) -> str:
 
 def composed_label(label: str) -> str:
     """Returns a label on one line, with accents composed (Unicode's NFC)."""
-    return unicodedata.normalize("NFC", one_line(label))
+    return composed(one_line(label))
+
+
+def composed(text: str) -> str:
+    """Composes letters and accents (Unicode NFC), which macOS separates in file names."""
+    return unicodedata.normalize("NFC", text)
 
 
 def labels_path(file: Path) -> Path:

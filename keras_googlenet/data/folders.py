@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from keras_googlenet.data.contents import MOST_NAMES, Skipped, SplitContents, printable
 from keras_googlenet.data.file_kinds import SUFFIXES, convert_command
-from keras_googlenet.data.listing import Folder, composed, file_name, made_by_tfds, scan
+from keras_googlenet.data.listing import Folder, file_name, made_by_tfds, scan
 from keras_googlenet.data.split_folders import (
     OUTSIDE_CLASSES,
     check_readable,
@@ -24,7 +24,7 @@ from keras_googlenet.data.split_folders import (
     without_classes,
 )
 from keras_googlenet.errors import UserError
-from keras_googlenet.labels import one_line
+from keras_googlenet.labels import composed, one_line
 
 Images = dict[str, list[str]]  # class name -> files
 

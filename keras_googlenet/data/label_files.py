@@ -11,9 +11,9 @@ from pathlib import Path
 
 from keras_googlenet.data import datasets, folders
 from keras_googlenet.data.contents import Contents, Skipped, SplitContents
-from keras_googlenet.data.listing import composed
 from keras_googlenet.errors import UserError
 from keras_googlenet.labels import (
+    composed,
     decode_text,
     imagenet_labels,
     one_line,

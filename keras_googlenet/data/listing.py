@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from keras_googlenet.data.file_kinds import (
     convert_command,
     kind_of,
 )
+from keras_googlenet.labels import composed
 from keras_googlenet.run_files import CHECKPOINTS, RECIPE_FILE
 
 _INFO_FILE = "dataset_info.json"
@@ -148,11 +148,6 @@ def is_system(name: str, is_folder: bool = False) -> bool:
     lower = name.lower()
     endings = _CATALOGS if is_folder else _CATALOGS + _FILE_ENDINGS
     return name.startswith((".", "~$")) or lower in _SYSTEM_NAMES or lower.endswith(endings)
-
-
-def composed(text: str) -> str:
-    """Composes letters and accents (Unicode NFC), which macOS separates in file names."""
-    return unicodedata.normalize("NFC", text)
 
 
 def file_name(path: str) -> bytes:

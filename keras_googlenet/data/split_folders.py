@@ -6,8 +6,9 @@ import unicodedata
 
 from keras_googlenet.data.contents import Skipped
 from keras_googlenet.data.file_kinds import convert_command
-from keras_googlenet.data.listing import Folder, composed
+from keras_googlenet.data.listing import Folder
 from keras_googlenet.errors import UserError
+from keras_googlenet.labels import composed
 
 OUTSIDE = "image{s} (outside of the splits)"
 OUTSIDE_CLASSES = "image{s} (outside of the class folders)"

@@ -6,7 +6,6 @@ A class without a wnid also matches the name behind a wnid. Positions count only
 whose labels are `class_0`, `class_1`, ….
 """
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.labels import one_line, split_label
+from keras_googlenet.labels import composed_label, plain_label, split_label
 
 _NAMED_IN_ERRORS = 5
 
@@ -93,11 +92,11 @@ def _identify(networks: Sequence[Sequence[str]], dataset: Sequence[str]) -> dict
     for label in labels:
         wnid, name = split_label(label)
         if wnid:
-            wnids[_normalize(name)].add(wnid)
-    exact = {label: split_label(label)[0] or _compose(label) for label in labels}
+            wnids[plain_label(name)].add(wnid)
+    exact = {label: split_label(label)[0] or composed_label(label) for label in labels}
     identity = {}
     for label in labels:
-        identity[label] = key = split_label(label)[0] or _normalize(label)
+        identity[label] = key = split_label(label)[0] or plain_label(label)
         if len(wnids[key]) == 1:
             (identity[label],) = wnids[key]
     ambiguous = set()
@@ -106,14 +105,6 @@ def _identify(networks: Sequence[Sequence[str]], dataset: Sequence[str]) -> dict
         counts = Counter(key for key, _ in distinct)
         ambiguous |= {key for key, count in counts.items() if count > 1}
     return {label: exact[label] if key in ambiguous else key for label, key in identity.items()}
-
-
-def _compose(label: str) -> str:
-    return unicodedata.normalize("NFC", one_line(label))
-
-
-def _normalize(label: str) -> str:
-    return " ".join(_compose(label).casefold().replace("_", " ").split())
 
 
 def _keys(labels: Iterable[str], identity: dict[str, str]) -> list[Key]:
