@@ -12,7 +12,7 @@ import numpy as np
 from keras_googlenet.errors import UserError
 
 SIZE = 224  # pixels
-CALIBRATION = 32  # random pictures to find int8's ranges with: speed does not depend on them
+CALIBRATION = 32  # random images to calibrate int8 with: speed does not depend on them
 
 
 def write_all(folder: Path, model_name: str | None, variant: str, names: list[str]):
@@ -75,7 +75,7 @@ def _timed(run: Callable, images: np.ndarray) -> float:
 
 
 def write_plain(folder: Path, model):
-    """What Keras writes by itself, behind the same preprocessing."""
+    """Writes what Keras does by itself, with the same preprocessing before it."""
     import keras
 
     from keras_googlenet.googlenet import inference_model, variant_of
@@ -88,7 +88,7 @@ def write_plain(folder: Path, model):
 
 
 def write_saved_model(precision: str):
-    """Returns what writes our SavedModel."""
+    """Returns the function that writes our SavedModel."""
 
     def write(folder: Path, model):
         from keras_googlenet import exporting
@@ -99,15 +99,15 @@ def write_saved_model(precision: str):
 
 
 def write_litert(quantize: str):
-    """Returns what writes our LiteRT file."""
+    """Returns the function that writes our LiteRT file."""
 
     def write(folder: Path, model):
         from keras_googlenet import exporting
         from keras_googlenet.exporting.agreement import SampleImages
 
         images = np.random.default_rng(1).uniform(0, 255, (CALIBRATION, SIZE, SIZE, 3))
-        pictures = SampleImages(images.astype("float32"), None, "noise")
-        exporting.export_litert(model, folder / f"{quantize}.tflite", None, quantize, pictures)
+        samples = SampleImages(images.astype("float32"), None, "noise")
+        exporting.export_litert(model, folder / f"{quantize}.tflite", None, quantize, samples)
 
     return write
 
@@ -163,7 +163,7 @@ def write_torch_onnx(folder: Path, model):
 
 
 def write_torch_int8(folder: Path, model):
-    """Quantized by ONNX Runtime's tool into the QDQ form, which OpenVINO computes in int8."""
+    """Writes torchvision's network as quantized by ONNX Runtime (QDQ), for OpenVINO to run."""
     from onnxruntime import quantization
 
     write_torch_onnx(folder, model)
@@ -217,7 +217,7 @@ def load_onnx(path: Path, threads: int):
 
 
 def load_openvino(precision: str):
-    """Returns what loads a file into OpenVINO."""
+    """Returns the function that loads a file into OpenVINO."""
 
     def load(path: Path, threads: int):
         import openvino
@@ -251,7 +251,7 @@ def as_needed(shape, images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), 3, SIZE, SIZE) if shape[1] == 3 else images
 
 
-FORMS = {  # name -> how to write it, how to load it, what it is called
+FORMS = {  # name -> function that writes it, function that loads it, file or folder
     "plain model.export": (write_plain, load_saved_model, "plain"),
     "SavedModel float32": (write_saved_model("float32"), load_saved_model, "float32"),
     "SavedModel bfloat16": (write_saved_model("bfloat16"), load_saved_model, "bfloat16"),

@@ -172,6 +172,13 @@ def scan(path: str, left_out: LeftOut, convertible: bool = False) -> Folder:
     return _scan(path, left_out, DECODED + tuple(CONVERTIBLE.values()) * convertible, ())
 
 
+def has_images(path: str) -> bool:
+    """Returns whether there are images right inside a folder, without listing those below it."""
+    with os.scandir(path) as entries:
+        files = (entry for entry in entries if not entry.is_dir() and not _problem(entry, ()))
+        return any(_kind(entry) in DECODED for entry in files)
+
+
 def _scan(path: str, left_out: LeftOut, wanted: tuple[str, ...], around: tuple) -> Folder:
     here = Folder(path, [], {}, Counter())
     try:

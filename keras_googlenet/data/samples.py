@@ -9,7 +9,7 @@ from keras_googlenet.data.contents import Contents, LeftOut, SplitContents
 from keras_googlenet.data.corrupt_images import NAMED
 from keras_googlenet.data.file_kinds import FIRST_BYTES
 from keras_googlenet.data.image_files import READ_ERRORS, reason_of
-from keras_googlenet.data.listing import scan
+from keras_googlenet.data.listing import has_images, scan
 from keras_googlenet.errors import UserError
 from keras_googlenet.labels import split_label
 
@@ -70,13 +70,12 @@ def open_images(folder: str) -> datasets.ImageDataset | None:
     """Opens a folder with images right inside as one class without a name.
 
     Returns:
-        The data set; `None` if there are none right inside.
+        The data set; `None` if there are none right inside, which is known without a scan.
     """
-    left_out = LeftOut(folder)
-    found = scan(folder, left_out)
-    if not found.images:
+    if not has_images(folder):
         return None
-    images = {"": found.all_images()}
+    left_out = LeftOut(folder)
+    images = {"": scan(folder, left_out).all_images()}
     contents = Contents(folder, None, SplitContents("all of it", len(images[""]), 1), left_out)
     return datasets.ImageDataset([""], None, datasets.folder_split(images, [""]), contents)
 
