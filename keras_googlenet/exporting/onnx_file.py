@@ -22,17 +22,16 @@ def export_onnx(
 ) -> tuple[Path, Agreement]:
     """Writes an ONNX file with its labels beside it.
 
-    Everything is as in `export_litert` without quantization, but for the runtime that the file is
-    compared in, ONNX Runtime, and one more error.
+    Input, output and result are those of `export_litert` without quantization.
 
     Args:
         model: Any GoogLeNet; the main head is exported.
         path: File to write, `.onnx`.
-        labels: Class names.
-        samples: Images to compare on.
+        labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
+        samples: Images to compare on, in ONNX Runtime; generated if not given.
 
     Raises:
-        UserError: If packages are missing, too; nothing is written then.
+        UserError: As `export_litert`, and if packages are missing; nothing is written then.
     """
     network = serving_network(model)
     path, labels = Path(path), formats.labels_for(network.outputs[0].shape[-1], labels)

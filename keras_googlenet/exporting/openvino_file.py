@@ -20,14 +20,16 @@ def export_openvino(
 ) -> tuple[Path, Agreement]:
     """Writes a network for OpenVINO with its labels beside it.
 
-    Everything is as in `export_onnx`, but for the runtime that the files are compared in, OpenVINO
-    in float32.
+    Input, output and result are those of `export_litert` without quantization.
 
     Args:
         model: Any GoogLeNet; the main head is exported.
         path: File to write, `.xml`; the weights, in float32, are written to the `.bin` beside it.
-        labels: Class names.
-        samples: Images to compare on.
+        labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
+        samples: Images to compare on, in OpenVINO in float32; generated if not given.
+
+    Raises:
+        UserError: As `export_litert`, and if packages are missing; nothing is written then.
     """
     network = serving_network(model)
     path, labels = Path(path), formats.labels_for(network.outputs[0].shape[-1], labels)
