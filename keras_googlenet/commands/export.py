@@ -1,4 +1,4 @@
-"""Writes a network for serving: as SavedModel, LiteRT, ONNX or OpenVINO.
+"""Exports a network as files for serving.
 
     python export.py runs/shapes serving/googlenet
     python export.py runs/shapes serving/googlenet --precision bfloat16

@@ -173,10 +173,13 @@ def scan(path: str, left_out: LeftOut, convertible: bool = False) -> Folder:
 
 
 def has_images(path: str) -> bool:
-    """Returns whether there are images right inside a folder, without listing those below it."""
-    with os.scandir(path) as entries:
-        files = (entry for entry in entries if not entry.is_dir() and not _problem(entry, ()))
-        return any(_kind(entry) in DECODED for entry in files)
+    """Returns whether there are images right inside a folder, without a look at those below."""
+    try:
+        with os.scandir(path) as entries:
+            files = (entry for entry in entries if not entry.is_dir() and not _problem(entry, ()))
+            return any(_kind(entry) in DECODED for entry in files)
+    except OSError:
+        return False
 
 
 def _scan(path: str, left_out: LeftOut, wanted: tuple[str, ...], around: tuple) -> Folder:
