@@ -15,7 +15,7 @@ from keras_googlenet.training.recipe import Recipe
 LOST = [
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,
-    tf.errors.CanceledError,
+    tf.errors.CancelledError,
     tf.errors.AbortedError,
 ]
 

@@ -42,7 +42,7 @@ DEFAULTS = Options()
 _LOST = (  # what TensorFlow raises where another worker does not answer, or has given up
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,
-    tf.errors.CanceledError,
+    tf.errors.CancelledError,
     tf.errors.AbortedError,
 )
 
