@@ -365,7 +365,7 @@ def test_labels_are_counted(networks, kind, tmp_path):
 
 def test_what_gives_no_probabilities_is_refused(networks):
     with pytest.raises(
-        UserError, match=r"no probabilities, since they they add up to 0, not 1, on .* generated"
+        UserError, match=r"no probabilities: they add up to 0, not 1, on .* generated"
     ):
         agreement.compare(networks["paper"], lambda images: np.zeros((len(images), 6)), 0.9)
 
