@@ -1,14 +1,14 @@
-"""How fast each exported form answers, beside torchvision's network in three engines.
+"""Speed of each exported form, beside torchvision's network in three engines.
 
 python -m benchmarks.inference
 python -m benchmarks.inference --variant batchnorm --rounds 30
 python -m benchmarks.inference googlenet.keras
 python -m benchmarks.inference --only "SavedModel float32" "plain model.export"
 
-Every form is loaded in a process of its own, and they take turns, round after round, so that
-whatever disturbs the machine disturbs all. The figures are medians over the rounds. Peers get
+Every form is loaded in a process of its own, and they take turns, round after round, so that other
+load on the machine slows all of them. The figures are medians over the rounds. The peers are given
 preprocessed images; ours preprocess inside. Without MODEL the weights of --variant are random,
-which costs the same.
+which run as fast.
 """
 
 import functools
@@ -36,7 +36,7 @@ TARGETS = (  # form, batch size, least ratio, to which form
 
 
 def main():
-    """Prints a Markdown table with a row a form, and how the targets are met."""
+    """Prints a Markdown table with a row for each form, and the ratios to reach."""
     parser = cli.parser(__doc__)
     names = list(inference_forms.FORMS)
     parser.add_argument("model", metavar="MODEL", nargs="?", help="run directory or .keras file")
@@ -54,7 +54,7 @@ def main():
         writer = context.Process(target=cli.run, args=(write,))
         writer.start()
         writer.join()
-        if writer.exitcode:  # it has said why
+        if writer.exitcode:  # its message is printed
             sys.exit(writer.exitcode)
         forms = {name: Form(context, name, Path(folder), flags.threads) for name in names}
         seconds = {batch: take_turns(forms, batch, flags.rounds) for batch in TURN}
@@ -93,7 +93,7 @@ class Form:
 
 
 def take_turns(forms: dict[str, Form], batch: int, rounds: int) -> dict[str, np.ndarray]:
-    """Returns the seconds of all calls of each form, after one turn that does not count."""
+    """Returns the seconds of all calls of each form, after one turn of warm-up."""
     for form in forms.values():
         form.turn(batch)
     calls = {name: [] for name in forms}
@@ -105,7 +105,7 @@ def take_turns(forms: dict[str, Form], batch: int, rounds: int) -> dict[str, np.
 
 
 def print_table(forms: dict[str, Form], seconds: dict, memory: dict[str, int]):
-    """Prints a row a form."""
+    """Prints a row for each form."""
     rates = " | ".join(f"images/s, batch {batch}" for batch in TURN)
     percents = " | ".join(f"ms, {percent}%" for percent in PERCENTILES)
     print(f"| form | {rates} | {percents} | file, MB | load, s | peak memory, MB |")
@@ -132,13 +132,13 @@ def rate(seconds: dict, name: str, batch: int) -> float:
 
 
 def processor() -> str:
-    """Returns the processor's name and what it can that matters here."""
+    """Returns the processor's name and the instructions that matter here."""
     pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     facts = {key.strip(): value.strip() for key, _, value in pairs}
     useful = ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
-    able = [flag for flag in useful if flag in facts["flags"].split()]
+    present = [flag for flag in useful if flag in facts["flags"].split()]
     family = f"family {facts['cpu family']}, model {facts['model']}"
-    return f"{facts['model name']} ({family}) with {', '.join(able) or 'none of these'}"
+    return f"{facts['model name']} ({family}) with {', '.join(present) or 'none of these'}"
 
 
 if __name__ == "__main__":

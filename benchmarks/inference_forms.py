@@ -12,7 +12,7 @@ import numpy as np
 from keras_googlenet.errors import UserError
 
 SIZE = 224  # pixels
-CALIBRATION = 32  # random pictures to find int8's ranges with: speed does not depend on them
+CALIBRATION = 32  # random images to calibrate int8 with: speed does not depend on them
 
 
 def write_all(folder: Path, model_name: str | None, variant: str, names: list[str]):
@@ -23,7 +23,8 @@ def write_all(folder: Path, model_name: str | None, variant: str, names: list[st
     model = models.load(model_name).model if model_name else random_network(variant)
     for name in names:
         try:
-            FORMS[name][0](folder, model)
+            write, _, file = FORMS[name]
+            write(folder / file, model)
         except ImportError as error:
             raise UserError(
                 f"{name} needs {error.name}; install it with `python -m pip install -r "
@@ -74,8 +75,8 @@ def _timed(run: Callable, images: np.ndarray) -> float:
     return time.perf_counter() - began
 
 
-def write_plain(folder: Path, model):
-    """What Keras writes by itself, behind the same preprocessing."""
+def write_plain(path: Path, model):
+    """Writes what Keras does by itself, with the same preprocessing before it."""
     import keras
 
     from keras_googlenet.googlenet import inference_model, variant_of
@@ -84,46 +85,22 @@ def write_plain(folder: Path, model):
     network = inference_model(model)
     image = keras.Input(network.inputs[0].shape[1:], name="image")
     whole = keras.Model(image, network(preprocess_input(image, variant_of(model))))
-    whole.export(str(folder / "plain"), verbose=False)
+    whole.export(str(path), verbose=False)
 
 
-def write_saved_model(precision: str):
-    """Returns what writes our SavedModel."""
+def export(kind: str, **options) -> Callable:
+    """Returns the function that writes one of our formats."""
 
-    def write(folder: Path, model):
-        from keras_googlenet import exporting
-
-        exporting.export_saved_model(model, folder / precision, precision=precision)
-
-    return write
-
-
-def write_litert(quantize: str):
-    """Returns what writes our LiteRT file."""
-
-    def write(folder: Path, model):
+    def write(path: Path, model):
         from keras_googlenet import exporting
         from keras_googlenet.exporting.agreement import SampleImages
 
-        images = np.random.default_rng(1).uniform(0, 255, (CALIBRATION, SIZE, SIZE, 3))
-        pictures = SampleImages(images.astype("float32"), None, "noise")
-        exporting.export_litert(model, folder / f"{quantize}.tflite", None, quantize, pictures)
+        if options.get("quantize") == "int8":
+            images = np.random.default_rng(1).uniform(0, 255, (CALIBRATION, SIZE, SIZE, 3))
+            options["samples"] = SampleImages(images.astype("float32"), None, "noise")
+        getattr(exporting, f"export_{kind}")(model, path, **options)
 
     return write
-
-
-def write_onnx(folder: Path, model):
-    """Writes our ONNX file."""
-    from keras_googlenet import exporting
-
-    exporting.export_onnx(model, folder / "ours.onnx")
-
-
-def write_openvino(folder: Path, model):
-    """Writes our OpenVINO files."""
-    from keras_googlenet import exporting
-
-    exporting.export_openvino(model, folder / "ours.xml")
 
 
 def torchvision_network():
@@ -138,18 +115,17 @@ def torchvision_network():
     return network.eval()
 
 
-def write_torch(folder: Path, model):
+def write_torch(path: Path, model):
     """Writes torchvision's weights as PyTorch does."""
     import torch
 
-    torch.save(torchvision_network().state_dict(), folder / "torchvision.pth")
+    torch.save(torchvision_network().state_dict(), path)
 
 
-def write_torch_onnx(folder: Path, model):
+def write_torch_onnx(path: Path, model):
     """Writes torchvision's network as torch.onnx does."""
     import torch
 
-    path = folder / "torchvision.onnx"
     if not path.exists():
         torch.onnx.export(
             torchvision_network(),
@@ -162,11 +138,12 @@ def write_torch_onnx(folder: Path, model):
         )
 
 
-def write_torch_int8(folder: Path, model):
-    """Quantized by ONNX Runtime's tool into the QDQ form, which OpenVINO computes in int8."""
+def write_torch_int8(path: Path, model):
+    """Writes torchvision's network as quantized by ONNX Runtime (QDQ), for OpenVINO to run."""
     from onnxruntime import quantization
 
-    write_torch_onnx(folder, model)
+    source = path.with_name("torchvision.onnx")
+    write_torch_onnx(source, model)
     generator = np.random.default_rng(1)
 
     class Reader(quantization.CalibrationDataReader):
@@ -177,12 +154,7 @@ def write_torch_int8(folder: Path, model):
             image = generator.normal(0, 1, (1, 3, SIZE, SIZE)).astype("float32")
             return {"image": image} if self.left >= 0 else None
 
-    quantization.quantize_static(
-        str(folder / "torchvision.onnx"),
-        str(folder / "torchvision_int8.onnx"),
-        Reader(),
-        per_channel=True,
-    )
+    quantization.quantize_static(str(source), str(path), Reader(), per_channel=True)
 
 
 def load_saved_model(path: Path, threads: int):
@@ -217,7 +189,7 @@ def load_onnx(path: Path, threads: int):
 
 
 def load_openvino(precision: str):
-    """Returns what loads a file into OpenVINO."""
+    """Returns the function that loads a file into OpenVINO."""
 
     def load(path: Path, threads: int):
         import openvino
@@ -251,26 +223,22 @@ def as_needed(shape, images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), 3, SIZE, SIZE) if shape[1] == 3 else images
 
 
-FORMS = {  # name -> how to write it, how to load it, what it is called
+FORMS = {  # name -> function that writes it, function that loads it, file or folder
     "plain model.export": (write_plain, load_saved_model, "plain"),
-    "SavedModel float32": (write_saved_model("float32"), load_saved_model, "float32"),
-    "SavedModel bfloat16": (write_saved_model("bfloat16"), load_saved_model, "bfloat16"),
-    "LiteRT float32": (write_litert("none"), load_litert, "none.tflite"),
-    "LiteRT int8": (write_litert("int8"), load_litert, "int8.tflite"),
-    "ONNX Runtime float32": (write_onnx, load_onnx, "ours.onnx"),
-    "OpenVINO float32": (write_openvino, load_openvino("f32"), "ours.xml"),
-    "OpenVINO bfloat16": (write_openvino, load_openvino("bf16"), "ours.xml"),
+    "SavedModel float32": (export("saved_model"), load_saved_model, "float32"),
+    "SavedModel bfloat16": (
+        export("saved_model", precision="bfloat16"),
+        load_saved_model,
+        "bfloat16",
+    ),
+    "LiteRT float32": (export("litert"), load_litert, "none.tflite"),
+    "LiteRT int8": (export("litert", quantize="int8"), load_litert, "int8.tflite"),
+    "ONNX Runtime float32": (export("onnx"), load_onnx, "ours.onnx"),
+    "OpenVINO float32": (export("openvino"), load_openvino("f32"), "ours.xml"),
+    "OpenVINO bfloat16": (export("openvino"), load_openvino("bf16"), "ours.xml"),
     "torchvision PyTorch eager": (write_torch, load_torch, "torchvision.pth"),
     "torchvision ONNX Runtime float32": (write_torch_onnx, load_onnx, "torchvision.onnx"),
     "torchvision OpenVINO float32": (write_torch_onnx, load_openvino("f32"), "torchvision.onnx"),
-    "torchvision OpenVINO bfloat16": (
-        write_torch_onnx,
-        load_openvino("bf16"),
-        "torchvision.onnx",
-    ),
-    "torchvision OpenVINO int8": (
-        write_torch_int8,
-        load_openvino("f32"),
-        "torchvision_int8.onnx",
-    ),
+    "torchvision OpenVINO bfloat16": (write_torch_onnx, load_openvino("bf16"), "torchvision.onnx"),
+    "torchvision OpenVINO int8": (write_torch_int8, load_openvino("f32"), "torchvision_int8.onnx"),
 }

@@ -2,9 +2,9 @@
 
     python -m benchmarks.quantization googlenet.keras --calibration photos
 
-photos holds class folders; every other picture tells the ranges, the rest are compared on. The
-second row has the normalizations in float between integer layers, so that the difference to the
-first is their own share. Below the table stand the operators of the int8 file.
+photos holds class folders; every other image calibrates the ranges, the rest are compared on. The
+second row has the normalizations in float between integer layers, so that the difference from the
+first is their own share. The operators of the int8 file follow the table.
 """
 
 import tempfile
@@ -17,14 +17,13 @@ import tensorflow as tf
 from keras_googlenet import cli, models
 from keras_googlenet.data import datasets, samples
 from keras_googlenet.exporting import agreement, litert
-from keras_googlenet.exporting.litert import integer_normalizations
-from keras_googlenet.exporting.serving_network import answering_network
+from keras_googlenet.exporting.serving_network import serving_network
 
-PICTURES = 200
+CALIBRATION_IMAGES = 200
 
 
 def main():
-    """Prints a Markdown table with a row a file, and the operators of the first."""
+    """Prints a Markdown table with a row for each file, and the operators of the first."""
     parser = cli.parser(__doc__)
     cli.add_model(parser)
     parser.add_argument("--calibration", required=True, help="folder of class folders")
@@ -32,18 +31,18 @@ def main():
     loaded = models.load(flags.model, flags.variant)
     dataset = samples.open_images(flags.calibration) or datasets.open_dataset(flags.calibration)
     images, classes = samples.read_sample(
-        dataset.validation, dataset.labels, loaded.labels, loaded.image_size, PICTURES
+        dataset.validation, dataset.labels, loaded.labels, loaded.image_size, CALIBRATION_IMAGES
     )
-    pictures = agreement.SampleImages(images, classes, f"half of {len(images)} images")
-    calibration, pictures = litert.halves(pictures)
+    everything = agreement.SampleImages(images, classes, f"half of {len(images)} images")
+    calibration, compared = litert.split_samples(everything)
     int8 = litert.litert_bytes(loaded.model, "int8", calibration)
     partly = partly_in_float(loaded.model, calibration)
     rows = {"int8": int8, "int8, normalizations in float": partly}
     print("| | largest | mean | same class | accuracy before | after |\n|---|---|---|---|---|---|")
     for name, content in rows.items():
-        found = agreement.compare(loaded.model, litert.runner(content), 1.0, pictures)
-        accuracies = [f"{share:.1%}" for share in found.accuracies or ()] or ["-", "-"]
-        cells = [f"{found.largest:.2e}", f"{found.mean:.2e}", f"{found.same_class:.1%}"]
+        result = agreement.compare(loaded.model, litert.runner(content), 1.0, compared)
+        accuracies = [f"{share:.1%}" for share in result.accuracies or ()] or ["-", "-"]
+        cells = [f"{result.largest:.2e}", f"{result.mean:.2e}", f"{result.same_class:.1%}"]
         print(f"| {name} | {' | '.join(cells + accuracies)} |")
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         Path(file.name).write_bytes(int8)
@@ -52,10 +51,10 @@ def main():
 
 
 def partly_in_float(model: keras.Model, calibration: np.ndarray) -> bytes:
-    """Converts again, leaving in float what computes a layer whose name has "norm" in it."""
-    replacements = integer_normalizations(model, calibration)
+    """Converts again, with the layers that have "norm" in their names left in float."""
+    replacements = litert.integer_normalizations(model, calibration)
     with tempfile.TemporaryDirectory() as folder:
-        answering_network(model, replacements=replacements).export(folder, verbose=False)
+        serving_network(model, replacements=replacements).export(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=["serving_default"]
         )

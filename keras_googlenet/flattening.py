@@ -1,4 +1,4 @@
-"""A network as a flat list of calls, whatever models it nests, and networks made of such calls."""
+"""A network as a flat list of calls without nested models, and networks built from such calls."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -12,31 +12,19 @@ from keras_googlenet.errors import UserError
 
 @dataclass(eq=False)
 class Value:
-    """A tensor of a network.
-
-    Attributes:
-        tensor: Its shape and type.
-        call: What computes it; `None` for the image.
-    """
+    """A tensor of a network."""
 
     tensor: keras.KerasTensor
-    call: "Call | None" = None
+    call: "Call | None" = None  # what computes it; `None` for the image
 
 
 @dataclass(eq=False)
 class Call:
-    """A layer, or an operation of `keras.ops`, on its inputs.
-
-    Attributes:
-        operation: What is called.
-        args: Positional arguments, with a `Value` for each tensor.
-        kwargs: Keyword arguments, alike.
-        outputs: What comes out.
-    """
+    """A layer, or an operation of `keras.ops`, on its inputs."""
 
     operation: keras.Operation
-    args: Sequence
-    kwargs: dict
+    args: Sequence  # with a `Value` for each tensor
+    kwargs: dict  # likewise
     outputs: list[Value] = field(default_factory=list)
 
     @property
@@ -47,35 +35,29 @@ class Call:
     @property
     def inputs(self) -> list[Value]:
         """The tensors among the arguments."""
-        return [one for one in tree.flatten((self.args, self.kwargs)) if isinstance(one, Value)]
+        return _values_in((self.args, self.kwargs))
 
 
 @dataclass(eq=False)
 class FlatNetwork:
-    """What a network computes, without the models that it nests.
-
-    Attributes:
-        image: The input.
-        calls: In an order in which they can be computed.
-        outputs: One a tensor that the network returns.
-        nests: Whether it had models inside.
-    """
+    """What a network computes, without the models nested inside."""
 
     image: Value
-    calls: list[Call]
+    calls: list[Call]  # in an order in which they can be computed
     outputs: list[Value]
-    nests: bool
+    has_nested_models: bool
+
+
+def _values_in(structure) -> list[Value]:
+    return [item for item in tree.flatten(structure) if isinstance(item, Value)]
 
 
 def flatten(model: keras.Model, outputs: Sequence | None = None) -> FlatNetwork:
     """Lists the calls of a network, with those of nested models in place of the models.
 
     Args:
-        model: Functional or Sequential, with one input. It is left as it is.
+        model: Functional or Sequential, with one input. It is left as it is, and shares its layers.
         outputs: Tensors of it to end at; its own outputs if not given.
-
-    Returns:
-        The calls; their layers are those of `model`.
 
     Raises:
         UserError: If it is another kind of model or has several inputs.
@@ -87,7 +69,7 @@ def flatten(model: keras.Model, outputs: Sequence | None = None) -> FlatNetwork:
         )
     if len(model.inputs) != 1:
         names = ", ".join(tensor.name for tensor in model.inputs)
-        raise UserError(f"the model takes {len(model.inputs)} inputs ({names}), not one image.")
+        raise UserError(f"the model has {len(model.inputs)} inputs ({names}), not one image.")
     image = Value(model.inputs[0])
     calls, nested = [], []
     values = _trace(model, [image], model.outputs if outputs is None else outputs, calls, nested)
@@ -102,7 +84,7 @@ def _is_graph(model) -> bool:
 
 
 def _trace(model, values: list[Value], outputs, calls: list[Call], nested: list) -> list[Value]:
-    """Follows a model from `outputs` back to its inputs, for which `values` stand."""
+    """Traces a model from `outputs` back to its inputs, whose values are `values`."""
     known = dict(zip(map(id, model.inputs), values, strict=True))
 
     def value_of(tensor) -> Value:
@@ -120,12 +102,11 @@ def _trace(model, values: list[Value], outputs, calls: list[Call], nested: list)
 
 
 def _traced_call(operation, args, kwargs, node, calls: list[Call], nested: list) -> list[Value]:
-    if isinstance(operation, keras.Layer):  # inference decides by itself what `training` is
+    if isinstance(operation, keras.Layer):  # the caller of the copy decides about `training`
         kwargs = {key: value for key, value in kwargs.items() if key not in ("training", "mask")}
     if _is_graph(operation):
         nested.append(operation)
-        values = [one for one in tree.flatten((args, kwargs)) if isinstance(one, Value)]
-        return _trace(operation, values, operation.outputs, calls, nested)
+        return _trace(operation, _values_in((args, kwargs)), operation.outputs, calls, nested)
     call = Call(operation, args, kwargs)
     call.outputs = [Value(tensor, call) for tensor in node.output_tensors]
     calls.append(call)
@@ -133,37 +114,37 @@ def _traced_call(operation, args, kwargs, node, calls: list[Call], nested: list)
 
 
 def needed_for(
-    values: Iterable[Value], calls: Sequence[Call], begin: Value | None = None
+    values: Iterable[Value], calls: Sequence[Call], start: Value | None = None
 ) -> list[Call]:
-    """Returns those of `calls`, in their order, that compute `values`, from `begin` if given."""
+    """Returns those of `calls`, in their order, that compute `values`, from `start` if given."""
     wanted = {id(value.call) for value in values}
     needed = []
     for call in reversed(calls):
         if id(call) in wanted:
             needed.append(call)
-            wanted.update(id(value.call) for value in call.inputs if value is not begin)
+            wanted.update(id(value.call) for value in call.inputs if value is not start)
     return needed[::-1]
 
 
 class Builder:
-    """Makes a network of copies of layers, with their weights.
+    """Builds a network of copies of layers, with their weights.
 
     Args:
-        value: Where the copy begins.
-        tensor: The input that stands for it.
-        reserved: Names that only those layers get which ask for them.
+        start: The value of the original that `image` replaces.
+        image: The input of the copy.
+        reserved: Names that a layer gets only where `copy` is given them.
     """
 
-    def __init__(self, value: Value, tensor: keras.KerasTensor, reserved: Iterable[str] = ()):
-        self._tensors = {id(value): tensor}
-        self._taken = set(reserved)
+    def __init__(self, start: Value, image: keras.KerasTensor, reserved: Iterable[str] = ()):
+        self._tensors = {id(start): image}
+        self._used_names = set(reserved)
 
     def tensor(self, value: Value) -> keras.KerasTensor:
-        """Returns the copy's tensor for one of the flat network."""
+        """Returns the tensor of the copy for a value of the original."""
         return self._tensors[id(value)]
 
     def skip(self, call: Call):
-        """Leaves out a call that changes nothing."""
+        """Passes the input of a call on as its output."""
         self._tensors[id(call.outputs[0])] = self.tensor(call.inputs[0])
 
     def copy(self, call: Call, name: str | None = None, **changes):
@@ -174,12 +155,14 @@ class Builder:
         copied = type(call.operation).from_config(config)
         self.call(copied, call)
         if isinstance(call.operation, keras.Layer):
-            copy_variables(call.operation, copied)
+            values = {}
+            call.operation.save_own_variables(values)  # low-rank adapters merged into the kernel
+            copied.load_own_variables(values)
 
     def call(self, operation: keras.Operation, call: Call):
-        """Calls an operation where `call` calls its own."""
+        """Calls an operation in place of that of `call`."""
         args, kwargs = tree.map_structure(
-            lambda one: self.tensor(one) if isinstance(one, Value) else one,
+            lambda item: self.tensor(item) if isinstance(item, Value) else item,
             (call.args, call.kwargs),
         )
         outputs = tree.flatten(operation(*args, **kwargs))
@@ -187,13 +170,6 @@ class Builder:
 
     def _free_name(self, name: str) -> str:
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-        free = next(one for one in names if one not in self._taken)
-        self._taken.add(free)
+        free = next(name for name in names if name not in self._used_names)
+        self._used_names.add(free)
         return free
-
-
-def copy_variables(source: keras.Layer, target: keras.Layer):
-    """Copies what a layer has learned, low-rank adapters (LoRA) merged into its kernel."""
-    values = {}
-    source.save_own_variables(values)
-    target.load_own_variables(values)

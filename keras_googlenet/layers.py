@@ -17,7 +17,7 @@ class LocalResponseNormalization(keras.layers.Layer):
     Args:
         depth_radius: Channels on each side that take part; the window is `2 * depth_radius + 1`.
         bias: Offset that keeps the divisor away from zero.
-        alpha: Weight of the sum of squares. Caffe's `alpha` is this one times the window.
+        alpha: Weight of the sum of squares. Caffe's `alpha` is this times the window.
         beta: Exponent of the divisor.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -39,16 +39,17 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.beta = beta
 
     def build(self, input_shape):
-        """Makes the banded kernel `(1, 1, channels, channels)`; there is nothing to train."""
+        """Makes the constant banded kernel `(1, 1, channels, channels)`."""
         channel = np.arange(input_shape[-1])
         neighbors = np.abs(channel[:, None] - channel[None, :]) <= self.depth_radius
         self.band = np.asarray(self.alpha * neighbors, "float32")[None, None]
         super().build(input_shape)
 
     def call(self, inputs, training=None):
-        """Returns `inputs` normalized, in the dtype that they came in."""
+        """Returns `inputs` normalized, in their dtype."""
         x = ops.cast(inputs, "float32")
-        return ops.cast(self._keep_input_only(x) if training else self._normalize(x), inputs.dtype)
+        y = self._normalize_for_training(x) if training else self._normalize(x)
+        return ops.cast(y, inputs.dtype)
 
     def _normalize(self, x):
         return x * _inverse_power(self._energy(x), self.beta)
@@ -60,12 +61,12 @@ class LocalResponseNormalization(keras.layers.Layer):
         """Sums over the window, times `alpha`."""
         return ops.conv(x, ops.cast(self.band, x.dtype), data_format="channels_last")
 
-    def _keep_input_only(self, x):
-        """The same with a gradient by hand, which computes the energy once more.
+    def _normalize_for_training(self, x):
+        """Normalizes with a gradient by hand, which keeps nothing but `x` for the backward pass.
 
         With e the energy, `dy[c] / dx[i] = e[c] ** -beta * [c == i] - 2 * beta * alpha * x[i] *
-        x[c] * e[c] ** (-beta - 1)` within the window. Derived step by step instead, half a dozen
-        feature maps would be kept for the way back.
+        x[c] * e[c] ** (-beta - 1)` within the window. Automatic differentiation would keep half a
+        dozen feature maps.
         """
 
         @ops.custom_gradient
@@ -90,24 +91,33 @@ class LocalResponseNormalization(keras.layers.Layer):
         return super().get_config() | own
 
 
+def _inverse_power(x, beta):
+    """Returns `x ** -beta`; the two exponents in use need square roots only."""
+    if beta == 0.5:
+        return ops.rsqrt(x)
+    if beta == 0.75:
+        root = ops.rsqrt(x)
+        return root * ops.sqrt(root)
+    return ops.power(x, -beta)
+
+
 @keras.saving.register_keras_serializable(package="keras_googlenet")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalization, trained by one fused operation under TensorFlow.
 
-    Keras 3 composes the layer of a dozen operations, each of which passes over the whole feature
-    map; TensorFlow (and under it oneDNN and cuDNN) has one. It serves training on channels-last
-    feature maps where each replica looks at its own part of the batch. Everything else is Keras':
-    arguments, weights, inference, frozen layers, `synchronized=True`, other backends.
+    Keras 3 composes the layer of a dozen operations, each of which reads the whole feature map;
+    TensorFlow (with oneDNN and cuDNN) has one. It is used in training on channels-last feature maps
+    where each replica normalizes its own part of the batch. Everything else is Keras': arguments,
+    weights, inference, frozen layers, `synchronized=True`, other backends.
 
-    Input and output shape: `(n, height, width, channels)`, or any that Keras' layer takes.
+    Input and output shape: `(n, height, width, channels)`, or any other that Keras' layer accepts.
     """
 
     def call(self, inputs, training=None, mask=None):
-        """Returns `inputs` normalized, in the dtype that they came in."""
-        learns = training and self.trainable
-        if not (learns and self._can_fuse(inputs, mask)):
-            return super().call(inputs, training=training, mask=mask)
-        return self._fused(inputs)
+        """Returns `inputs` normalized, in their dtype."""
+        if training and self.trainable and self._can_fuse(inputs, mask):
+            return self._fused(inputs)
+        return super().call(inputs, training=training, mask=mask)
 
     def _can_fuse(self, inputs, mask) -> bool:
         return (
@@ -132,7 +142,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The operation divides by n - 1, Keras by n.
+        # The operation's variance is divided by n - 1, Keras' by n.
         values = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
         variance *= (values - 1) / values
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -140,38 +150,21 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-def _inverse_power(x, beta):
-    """Returns `x ** -beta`; the two exponents in use need square roots only."""
-    if beta == 0.5:
-        return ops.rsqrt(x)
-    if beta == 0.75:
-        root = ops.rsqrt(x)
-        return root * ops.sqrt(root)
-    return ops.power(x, -beta)
-
-
-def fold_batch_normalization(convolution: keras.layers.Conv2D, norm=None):
-    """Folds a batch normalization into the convolution before it.
-
-    Args:
-        convolution: A built layer.
-        norm: The batch normalization of its outputs; `None` if there is none.
+def fold_batch_normalization(convolution: keras.layers.Conv2D, norm=None) -> tuple:
+    """Folds the batch normalization after a convolution, if any, into the convolution.
 
     Returns:
         `(kernel, bias)`, float32 arrays of shape `(k, k, in, out)` and `(out,)`.
     """
-    kernel, *bias = (
-        keras.ops.convert_to_numpy(one).astype("float32") for one in convolution.weights
-    )
+    kernel, *bias = (ops.convert_to_numpy(w).astype("float32") for w in convolution.weights)
     bias = bias[0] if bias else np.zeros(convolution.filters, "float32")
     if norm is None:
         return kernel, bias
     mean, variance = (
-        keras.ops.convert_to_numpy(one).astype("float64")
-        for one in (norm.moving_mean, norm.moving_variance)
+        ops.convert_to_numpy(w).astype("float64") for w in (norm.moving_mean, norm.moving_variance)
     )
     scale = 1 / np.sqrt(variance + norm.epsilon)
     if norm.scale:
-        scale *= keras.ops.convert_to_numpy(norm.gamma)
-    offset = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0.0
+        scale *= ops.convert_to_numpy(norm.gamma)
+    offset = ops.convert_to_numpy(norm.beta) if norm.center else 0.0
     return (kernel * scale).astype("float32"), ((bias - mean) * scale + offset).astype("float32")

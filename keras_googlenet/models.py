@@ -13,6 +13,7 @@ from keras_googlenet.imagenet import check_images
 from keras_googlenet.labels import default_labels, labels_path, read_labels
 from keras_googlenet.normal_form import (
     check_classifier,
+    check_image_shape,
     check_pixels,
     check_trunk_scale,
     normal_form,
@@ -126,23 +127,14 @@ def _checked(model: keras.Model, file: Path, need_classifier: bool) -> keras.Mod
         network = normal_form(model)
     except UserError as error:
         raise UserError(f"{file} holds no GoogLeNet that the scripts can use: {error}") from error
-    _check_input(network, file)
     _check_weights(network, file)
     try:
+        check_image_shape(network)
         check_pixels(network)
         check_classifier(network) if need_classifier else check_trunk_scale(network)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     return network
-
-
-def _check_input(model: keras.Model, file: Path):
-    height, width, channels = model.inputs[0].shape[1:]
-    if height is None or height != width or channels != 3:
-        raise UserError(
-            f"{file} takes images of {height}x{width} with {channels} channels; the scripts need "
-            "a network for square images of one size with 3. In Python it can be used as it is."
-        )
 
 
 def _check_weights(model: keras.Model, file: Path):

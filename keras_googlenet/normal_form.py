@@ -1,13 +1,13 @@
-"""What counts as a GoogLeNet, and the one form that everything else works on.
+"""The one form of a GoogLeNet that the rest of the package works on.
 
-People save a network with more around it than `GoogLeNet` builds: the preprocessing inside, the
-trunk as one layer of a transfer-learning model, a head of another name, hidden layers before it.
-`normal_form` tells by the layers what is there, and returns one functional model
+Users save networks with more around them than `GoogLeNet` builds: preprocessing inside, the trunk
+as one layer of a transfer-learning model, a head with another name, hidden layers before it.
+`normal_form` recognizes the parts by their layers and returns one functional model
 
     image -> its own preprocessing, if any -> trunk of a variant -> `pool5` -> ... -> `main`
 
-without nested models, whose classifier `main` owns its softmax or sigmoid, with `aux1` and `aux2`
-behind it if they are there. What it does not know it refuses.
+without nested models, whose classifier `main` has its softmax or sigmoid inside; its outputs are
+`main` and, if there are any, `aux1` and `aux2`. Networks with other layers are refused.
 """
 
 import functools
@@ -35,31 +35,29 @@ from keras_googlenet.parts import (
 _COLORS = np.float32(
     [[0, 0, 0], [64, 64, 64], [128, 128, 128], [255, 255, 255], [255, 128, 0], [0, 64, 192]]
 )
-_GREATEST_PIXEL = 300  # to reach more, preprocessing must be for pixels in [0, 1]
+_GREATEST_PIXEL = 300  # greater values come from preprocessing for pixels in [0, 1]
 _SCALE_TOLERANCE = 0.02  # of the greatest value: a mean may be rounded, or measured
 
 
 def normal_form(model: keras.Model) -> keras.Model:
-    """Returns the form of a network that everything else works on.
+    """Returns the form of a network that the rest of the package works on.
 
-    Taken are the trunk of one of `VARIANTS`, as `GoogLeNet` builds it, alone or with one
-    classifier behind global pooling: layers of Keras in one line, of which the last `Dense` layer
-    is the classifier. Before the trunk may stand Keras' preprocessing layers and operations of
-    `keras.ops`; random augmentation, which does nothing at inference, is dropped. Functional and
-    Sequential models may be nested. Outputs that `main` is computed from are left out.
+    Accepted is the trunk of one of `VARIANTS`, as `GoogLeNet` builds it, alone or with a chain of
+    Keras layers after it: global pooling first, and a `Dense` layer, the classifier, last. Before
+    it there may be Keras' preprocessing layers and operations of `keras.ops`; random augmentation,
+    which does nothing at inference, is dropped. Functional and Sequential models may be nested.
+    Outputs that `main` is computed from are left out.
 
     Args:
         model: A network. It is left as it is.
 
     Returns:
-        `model` itself if it has the form. Otherwise a functional model of copied layers, with the
-        names that `GoogLeNet` gives; the classifier is called `main` and computes in float32.
-        Its input is `(n, height, width, channels)` float32; where `model` takes any size and
-        resizes, it is the size that it resizes to.
+        `model` itself if it has the form. Otherwise a functional model of copied layers, named as
+        `GoogLeNet` does, whose classifier computes in float32. Its input is float32, and of the
+        size that `model` resizes to if it accepts any.
 
     Raises:
-        UserError: If the network is no GoogLeNet, has layers that none has, or is quantized; it
-            says what was found.
+        UserError: If the network has layers that are not accepted, or is quantized.
 
     Example:
     >>> from keras_googlenet import GoogLeNet
@@ -72,44 +70,77 @@ def normal_form(model: keras.Model) -> keras.Model:
     """
     flat = flatten(model)
     parts = take_apart(flat)
-    if _is_normal(model, flat, parts):
-        return model
-    return _rebuild(model, flat, parts)
+    return model if _is_normal(model, flat, parts) else _rebuild(model, flat, parts)
 
 
-def check_classifier(model: keras.Model):
-    """Raises `UserError` if a network in normal form gives no probabilities."""
+def check_classifier(model: keras.Model):  # here and below, `model` is in normal form
+    """Raises `UserError` if a network gives no probabilities."""
     head = next((layer for layer in model.layers if layer.name == "main"), None)
-    found = "features" if head is None else activation_name(head.activation)
-    if found not in PROBABILITIES:
+    end = "features" if head is None else activation_name(head.activation)
+    if end not in PROBABILITIES:
         what = {"features": "features, without a classifier", "linear": "logits"}
         raise UserError(
-            f"the model ends in {what.get(found, found)}, so it gives no probabilities; give a "
+            f"the model ends in {what.get(end, end)}, so it gives no probabilities; give a "
             "network with its classifier, which ends in softmax or sigmoid."
         )
 
 
+def check_image_shape(model: keras.Model):
+    """Raises `UserError` unless a network is for square color images of one size."""
+    height, width, channels = model.inputs[0].shape[1:]
+    if height is None or height != width or channels != 3:
+        raise UserError(
+            f"the model is for images of {height}x{width} with {channels} channels; give a network "
+            "for color images of one fixed square size."
+        )
+
+
+def check_alignment(model: keras.Model):
+    """Raises `UserError` unless the trunk is given the whole image, and nothing around it."""
+    for call in flatten(model, [_entry(model).input]).calls:
+        sizes = {value.tensor.shape[1:3] for value in (*call.inputs, *call.outputs)}
+        if len(sizes) > 1 and type(call.operation).__name__ != "Resizing":
+            raise UserError(
+                f"the model cuts or pads the image by its layer {call.name}, so a map of its trunk "
+                "does not cover the image; give a network without it."
+            )
+
+
+def check_pixels(model: keras.Model):
+    """Raises `UserError` if a network's own preprocessing is for other pixels than [0, 255]."""
+    greatest = float(np.abs(trunk_pixels(model)).max())
+    if greatest > _GREATEST_PIXEL:
+        raise UserError(
+            "the preprocessing inside the model turns pixels in [0, 255] into values up to "
+            f"{greatest:.0f}, so it is for pixels of another range; put Rescaling before it."
+        )
+
+
+def check_trunk_scale(model: keras.Model):
+    """Raises `UserError` if the trunk is given other pixels than training of its variant feeds."""
+    variant, given = variant_of(model), trunk_pixels(model)
+    expected = preprocess_input(_COLORS, variant)
+    difference = np.abs(given - expected).max(axis=1)
+    if difference.max() > _SCALE_TOLERANCE * np.abs(expected).max():
+        color, ours, theirs = (
+            ", ".join(f"{value:.4g}" for value in pixels[difference.argmax()])
+            for pixels in (_COLORS, given, expected)
+        )
+        raise UserError(
+            f"the preprocessing inside the model turns RGB {color} into {ours}, but training of "
+            f"variant {variant} feeds {theirs}; give weights that were trained with that."
+        )
+
+
 def has_preprocessing(model: keras.Model) -> bool:
-    """Says whether a network in normal form changes pixel values before its trunk."""
-    before = _entry(model).input
-    if before is model.inputs[0]:
-        return False
-    return any(changes_values(call) for call in flatten(model, [before]).calls)
+    """Returns whether a network changes pixel values before its trunk."""
+    return any(changes_values(call) for call in flatten(model, [_entry(model).input]).calls)
 
 
 def preprocessing_for(model: keras.Model, variant: str | None = None) -> Callable:
-    """Returns the function that prepares images for a network.
+    """Returns the function, of RGB in [0, 255], that prepares images for a network.
 
-    It looks at the network once, so that the function can be traced.
-
-    Args:
-        model: A GoogLeNet in normal form.
-        variant: Whose preprocessing; that of the layers if not given.
-
-    Returns:
-        Function of `(n, height, width, 3)` RGB in [0, 255], an array or tensor. It returns what
-        `preprocess_input` does for the variant; float32 as it is if the network itself changes
-        pixel values before its trunk.
+    It is `preprocess_input` of the variant; for a network with its own preprocessing, a cast.
     """
     if has_preprocessing(model):
         return _as_float32
@@ -117,15 +148,7 @@ def preprocessing_for(model: keras.Model, variant: str | None = None) -> Callabl
 
 
 def preprocess_for(model: keras.Model, x):
-    """Prepares images for a network, whether it has its preprocessing inside or not.
-
-    Args:
-        model: A GoogLeNet in normal form.
-        x: `(n, height, width, 3)` RGB in [0, 255], an array or tensor.
-
-    Returns:
-        What the function of `preprocessing_for` returns.
-    """
+    """Prepares images for a network, as `preprocessing_for` says."""
     return preprocessing_for(model)(x)
 
 
@@ -134,17 +157,9 @@ def _as_float32(x):
 
 
 def trunk_inputs(model: keras.Model, any_size: bool = False) -> Callable:
-    """Returns the function from images to what the trunk is given.
+    """Returns the function from `(n, height, width, 3)` RGB in [0, 255] to the input of the trunk.
 
-    Args:
-        model: A GoogLeNet in normal form.
-        any_size: Whether images may have another size than the network takes; they keep it.
-
-    Returns:
-        Function from `(n, height, width, 3)` RGB in [0, 255] to a tensor, or an array.
-
-    Raises:
-        UserError: If the network's own preprocessing works at one size only, with `any_size`.
+    With `any_size`, images of other sizes keep theirs; `UserError` where preprocessing forbids it.
     """
     prepare, before = preprocessing_for(model), _entry(model).input
     if before is model.inputs[0]:
@@ -159,91 +174,35 @@ def trunk_inputs(model: keras.Model, any_size: bool = False) -> Callable:
             builder.skip(call) if is_skipped else builder.copy(call)
     except ValueError as error:
         raise UserError(
-            "the preprocessing inside the model works at one image size only; give a network that "
-            "takes preprocessed images."
+            "the preprocessing inside the model works at one image size only; give a network for "
+            "preprocessed images."
         ) from error
     network = keras.Model(image, builder.tensor(flat.outputs[0]))
     return lambda images: network(prepare(images), training=False)
 
 
-def copy_trunk(model: keras.Model, output, any_size: bool = False) -> keras.Model:
-    """Copies a network in normal form from what `trunk_inputs` returns on, with its weights.
-
-    Args:
-        model: The network. It is left as it is.
-        output: A tensor of it, or computed from such.
-        any_size: Whether the copy takes images of any height and width.
-
-    Returns:
-        The copy, which computes in float32 whatever the policy of the original.
-    """
-    flat = flatten(model, [output])
-    names = [layer.name for layer in model.layers]
-    (begin,) = next(call for call in flat.calls if call.name in ENTRIES).inputs
-    shape = begin.tensor.shape[1:]
-    image = keras.Input((None, None, shape[-1]) if any_size else shape, name="image")
-    builder = Builder(begin, image, names)
-    for call in needed_for(flat.outputs, flat.calls, begin):
-        builder.copy(call, call.name, dtype="float32")
-    return keras.Model([image], builder.tensor(flat.outputs[0]))
-
-
-def check_alignment(model: keras.Model):
-    """Raises `UserError` if the trunk of a network in normal form sees a part of the image only."""
-    for call in flatten(model, [_entry(model).input]).calls:
-        sizes = {value.tensor.shape[1:3] for value in (*call.inputs, *call.outputs)}
-        if len(sizes) > 1 and type(call.operation).__name__ != "Resizing":
-            raise UserError(
-                f"the model cuts or pads the image by its layer {call.name}, so a map of its trunk "
-                "does not lie on the image; give a network without it."
-            )
-
-
 def trunk_pixels(model: keras.Model) -> np.ndarray:
-    """Returns what reaches the trunk for a few pixel values: the scale that its weights are for.
-
-    Args:
-        model: A GoogLeNet in normal form, for images of three channels.
-
-    Returns:
-        `(6, 3)` float32, for black, grays, white and two colors.
-    """
+    """Returns what reaches the trunk for black, grays, white and two colors: `(6, 3)` float32."""
     sides = [side or MINIMUM_SIZE_WITH_AUX for side in model.inputs[0].shape[1:3]]
     images = np.array(np.broadcast_to(_COLORS[:, None, None], (len(_COLORS), *sides, 3)))
     values = np.asarray(ops.cast(trunk_inputs(model)(images), "float32"))
     return values[:, values.shape[1] // 2, values.shape[2] // 2]
 
 
-def check_pixels(model: keras.Model):
-    """Raises `UserError` if a network's own preprocessing is for other pixels than [0, 255]."""
-    greatest = float(np.abs(trunk_pixels(model)).max())
-    if greatest > _GREATEST_PIXEL:
-        raise UserError(
-            "the preprocessing inside the model turns pixels in [0, 255] into values up to "
-            f"{greatest:.0f}, so it is for pixels of another range; put Rescaling before it."
-        )
+def copy_trunk(model: keras.Model, output, any_size: bool = False) -> keras.Model:
+    """Copies a network from the input of its trunk to `output`, to compute in float32.
 
-
-def check_trunk_scale(model: keras.Model):
-    """Raises `UserError` if the trunk is given other pixels than those of its variant.
-
-    Training feeds a network what `preprocess_input` returns, so weights that have learned from
-    other values would begin on a scale that they do not know.
+    `output` is a tensor of `model`, or computed from such; `any_size` makes height and width free.
     """
-    variant, given = variant_of(model), trunk_pixels(model)
-    wanted = preprocess_input(_COLORS, variant)
-    apart = np.abs(given - wanted).max(axis=1)
-    if apart.max() > _SCALE_TOLERANCE * np.abs(wanted).max():
-        worst = apart.argmax()
-        raise UserError(
-            f"the preprocessing inside the model turns RGB {_shown(_COLORS[worst])} into "
-            f"{_shown(given[worst])}, but training of variant {variant} feeds "
-            f"{_shown(wanted[worst])}; give weights that were trained so."
-        )
-
-
-def _shown(color: np.ndarray) -> str:
-    return ", ".join(f"{value:.4g}" for value in color)
+    flat = flatten(model, [output])
+    names = [layer.name for layer in model.layers]
+    (start,) = next(call for call in flat.calls if call.name in ENTRIES).inputs
+    shape = start.tensor.shape[1:]
+    image = keras.Input((None, None, shape[-1]) if any_size else shape, name="image")
+    builder = Builder(start, image, names)
+    for call in needed_for(flat.outputs, flat.calls, start):
+        builder.copy(call, call.name, dtype="float32")
+    return keras.Model([image], builder.tensor(flat.outputs[0]))
 
 
 def _entry(model: keras.Model) -> keras.Layer:
@@ -254,13 +213,13 @@ def _entry(model: keras.Model) -> keras.Layer:
 
 def _is_normal(model: keras.Model, flat: FlatNetwork, parts: Parts) -> bool:
     """Whether nothing has to be copied."""
-    names = [_output_name(name, head, parts) for name, head in parts.heads.items()]
+    names = [_last_layer(name, head, parts) for name, head in parts.heads.items()]
     return (
-        not (flat.nests or isinstance(model, keras.Sequential))
+        not (flat.has_nested_models or isinstance(model, keras.Sequential))
         and flat.image.tensor.shape == _image_shape(flat, parts)
         and flat.image.tensor.dtype == "float32"
-        and not any(_is_replaced(call) for call in flat.calls)
-        and not any(does_nothing(call) for call in parts.preprocessing)
+        and not any(map(_is_replaced, flat.calls))
+        and not any(map(does_nothing, parts.preprocessing))
         and all(_is_normal_head(name, head) for name, head in parts.heads.items())
         and [value.call.name for value in flat.outputs] == names
         and (isinstance(model.output, list) or len(names) == 1)
@@ -269,35 +228,34 @@ def _is_normal(model: keras.Model, flat: FlatNetwork, parts: Parts) -> bool:
 
 
 def _is_normal_head(name: str, head: Head) -> bool:
-    """Whether the layers are called and made as those of `GoogLeNet` are."""
-    pooled = name != "main" or not head.calls or head.calls[0].name == "pool5"
+    has_pool = name != "main" or not head.calls or head.calls[0].name == "pool5"
     if head.classifier is None:
-        return pooled
+        return has_pool
     layer = head.classifier.operation
     return (
-        pooled
+        has_pool
         and layer.name == name
         and activation_name(layer.activation) == head.activation
         and layer.compute_dtype == "float32"
     )
 
 
-def _output_name(name: str, head: Head, parts: Parts) -> str:
-    """The layer that a head ends in."""
-    if head.classifier is not None:
-        return name
-    return head.calls[-1].name if head.calls else parts.trunk[-1].name
+def _last_layer(name: str, head: Head, parts: Parts) -> str:
+    return name if head.classifier else [*parts.trunk, *head.calls][-1].name
 
 
 def _is_replaced(call: Call) -> bool:
-    """Whether a layer keeps constants in its weights, or has adapters beside them."""
-    layer = call.operation
-    adapted = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
-    return adapted or getattr(layer, "lora_enabled", False)
+    """Whether the copy of a layer has other variables."""
+    return _is_adapted(call.operation) or getattr(call.operation, "lora_enabled", False)
+
+
+def _is_adapted(layer) -> bool:
+    """Whether a layer keeps constants in its weights."""
+    return isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
 
 
 def _image_shape(flat: FlatNetwork, parts: Parts) -> tuple:
-    """Shape of the input; of any size, what the network resizes to."""
+    """Shape of the input; of a network for any size, the one that it resizes to."""
     shape = flat.image.tensor.shape
     if None in shape[1:3]:
         for call in parts.preprocessing:
@@ -323,7 +281,7 @@ def _copy_preprocessing(builder: Builder, call: Call):
     layer = call.operation
     if does_nothing(call):
         builder.skip(call)
-    elif isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+    elif _is_adapted(layer):
         mean, variance = map(ops.convert_to_numpy, (layer.adapt_mean, layer.adapt_variance))
         config = layer.get_config() | {"mean": mean.tolist(), "variance": variance.tolist()}
         builder.call(keras.layers.Normalization.from_config(config), call)
@@ -332,18 +290,15 @@ def _copy_preprocessing(builder: Builder, call: Call):
 
 
 def _copy_head(builder: Builder, name: str, head: Head, parts: Parts):
-    """Copies what leads to an output, and returns its tensor."""
-    calls = [call for call in head.calls if call is not head.classifier]
-    pooled = name != "main"
-    value = parts.trunk[-1].outputs[0]
-    for call in calls:
-        if does_nothing(call) and not isinstance(call.operation, keras.layers.Dropout):
-            builder.skip(call)
-        elif pooled or does_nothing(call):
-            builder.copy(call)
+    """Copies the layers that lead to an output, and returns its tensor."""
+    needs_pool, value = name == "main", parts.trunk[-1].outputs[0]
+    for call in head.calls:
+        if does_nothing(call):
+            is_dropout = isinstance(call.operation, keras.layers.Dropout)
+            builder.copy(call) if is_dropout else builder.skip(call)
         else:
-            builder.copy(call, "pool5")
-            pooled = True
+            builder.copy(call, "pool5" if needs_pool else None)
+            needs_pool = False
         value = call.outputs[0]
     if head.classifier is not None:
         builder.copy(head.classifier, name, activation=head.activation, dtype="float32")

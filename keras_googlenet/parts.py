@@ -1,4 +1,4 @@
-"""What a network consists of: its own preprocessing, the trunk of a variant, and its heads."""
+"""The parts of a network: its own preprocessing, the trunk of a variant, and its heads."""
 
 import functools
 import itertools
@@ -46,51 +46,36 @@ _HIDDEN = (
 
 
 class Head(NamedTuple):
-    """What leads from the trunk to one output.
+    """The layers from the trunk to one output."""
 
-    Attributes:
-        calls: Between the trunk, or an auxiliary dropout, and the classifier; pooling first.
-        classifier: The last `Dense` layer; `None` of a trunk alone.
-        activation: What its outputs go through, by name; "linear" of logits.
-    """
-
-    calls: list[Call]
-    classifier: Call | None
-    activation: str = "linear"
+    calls: list[Call]  # from the trunk, or an auxiliary dropout, to the classifier; pooling first
+    classifier: Call | None  # the last `Dense` layer; `None` for a trunk alone
+    activation: str = "linear"  # of the classifier; "linear" gives logits
 
 
 class Parts(NamedTuple):
-    """A network, taken apart.
-
-    Attributes:
-        variant: Whose trunk it has.
-        preprocessing: Calls between the image and the trunk.
-        trunk: Calls from there to `inception_5b_output` and to the auxiliary dropouts.
-        heads: By name; "main" comes first.
-    """
+    """A network as a list of layers for each part."""
 
     variant: str
-    preprocessing: list[Call]
-    trunk: list[Call]
-    heads: dict[str, Head]
+    preprocessing: list[Call]  # from the image to the trunk
+    trunk: list[Call]  # from there to `inception_5b_output` and to the auxiliary dropouts
+    heads: dict[str, Head]  # by name, "main" first
 
 
 def take_apart(flat: FlatNetwork) -> Parts:
-    """Tells the parts of a network, and refuses it if it has others.
-
-    Args:
-        flat: The network.
-
-    Raises:
-        UserError: If it is no GoogLeNet, or has layers that none has; it says what was found.
-    """
+    """Returns the parts of a network; raises `UserError` if it has others than a GoogLeNet."""
     if len(flat.image.tensor.shape) != 4:
         raise UserError(
-            f"the model takes inputs of shape {flat.image.tensor.shape}, not color images "
-            "(n, height, width, 3); give one that does."
+            f"the model has inputs of shape {flat.image.tensor.shape}, not color images "
+            "(n, height, width, 3); give one for color images."
         )
     for call in flat.calls:
-        _check_not_quantized(call)
+        mode = getattr(call.operation, "quantization_mode", None)
+        if mode is not None:
+            raise UserError(
+                f"the model is quantized ({call.name}: {mode}); give the network from before "
+                "`quantize`, and let export.py quantize it."
+            )
     variant = find_variant(call.operation for call in flat.calls)
     if variant is None:
         raise UserError(
@@ -100,7 +85,7 @@ def take_apart(flat: FlatNetwork) -> Parts:
     heads = _heads(flat)
     ends = [call for call in flat.calls if _ENDS.get(call.name) in heads]
     needed = needed_for([end.outputs[0] for end in ends], flat.calls)
-    expected = trunk_signature(variant, VARIANTS[variant])
+    expected = _trunk_signature(variant, VARIANTS[variant])
     trunk = [call for call in needed if call.name in expected]
     _check_trunk(trunk, expected, heads, variant)
     entry = next(call for call in trunk if call.name in ENTRIES)
@@ -110,12 +95,12 @@ def take_apart(flat: FlatNetwork) -> Parts:
 
 
 def changes_values(call: Call) -> bool:
-    """Says whether a call of preprocessing does more than move pixels."""
+    """Returns whether a call of preprocessing does more than move pixels."""
     return not (does_nothing(call) or _kind(call.operation) in (*GEOMETRY, "Cast"))
 
 
 def does_nothing(call: Call) -> bool:
-    """Says whether a call returns at inference what it is given."""
+    """Returns whether the output of a call is its input at inference."""
     kind = _kind(call.operation)
     match kind:
         case "Activation":
@@ -130,7 +115,7 @@ def does_nothing(call: Call) -> bool:
 
 
 def activation_name(activation) -> str:
-    """Returns the name of an activation of Keras, otherwise what it is."""
+    """Returns the name of an activation, with the module of one that is not Keras'."""
     if activation is None:
         return "linear"
     name = getattr(activation, "__name__", type(activation).__name__)
@@ -144,26 +129,9 @@ def _kind(operation: keras.Operation) -> str:
     return kind.__name__ if kind.__module__.partition(".")[0] == "keras" else ""
 
 
-def _check_not_quantized(call: Call):
-    mode = getattr(call.operation, "quantization_mode", None)
-    if mode is not None:
-        raise UserError(
-            f"the model is quantized ({call.name}: {mode}); give the network from before "
-            "`quantize`, and let export.py quantize it."
-        )
-
-
 @functools.cache
-def trunk_signature(variant: str, spec: Variant) -> dict[str, tuple]:
-    """Returns what the trunk of a variant, and its auxiliary heads, are told by.
-
-    Args:
-        variant: Key of `VARIANTS`.
-        spec: What stands there.
-
-    Returns:
-        Name of a layer -> its kind and traits, and the names of the layers that it takes.
-    """
+def _trunk_signature(variant: str, spec: Variant) -> dict[str, tuple]:
+    """Returns `_signature` of each layer of a trunk and its auxiliary heads, by name."""
     size = (MINIMUM_SIZE_WITH_AUX, MINIMUM_SIZE_WITH_AUX, 3)
     flat = flatten(GoogLeNet(classes=2, input_shape=size, variant=variant))
     ends = [call.outputs[0] for call in flat.calls if call.name in _ENDS]
@@ -171,48 +139,47 @@ def trunk_signature(variant: str, spec: Variant) -> dict[str, tuple]:
 
 
 def _signature(call: Call) -> tuple[dict, list[str | None]]:
-    kind = type(call.operation)
-    root = kind.__module__.partition(".")[0]
-    ours = root in ("keras", "keras_googlenet")
-    config = call.operation.get_config()
+    """Returns the kind and the traits of a layer, and the names of the layers before it."""
+    kind, config = type(call.operation), call.operation.get_config()
     traits = {name: _plain(name, config[name]) for name in _TRAITS if name in config}
-    traits["kind"] = kind.__name__ if ours else f"{kind.__module__}.{kind.__name__}"
+    is_known = kind.__module__.partition(".")[0] in ("keras", "keras_googlenet")
+    traits["kind"] = kind.__name__ if is_known else f"{kind.__module__}.{kind.__name__}"
     return traits, [value.call and value.call.name for value in call.inputs]
 
 
 def _plain(name: str, value):
-    """The same for what means the same."""
+    """Returns equal values for settings with equal effect."""
     if isinstance(value, list | tuple):
-        value = tuple(_plain(name, one) for one in value)
+        value = tuple(_plain(name, item) for item in value)
     return -1 if name == "axis" and value in (3, (3,), (-1,)) else value
 
 
 def _check_trunk(trunk: list[Call], expected: dict, heads: dict, variant: str):
     """Compares the layers of the trunk with those of the variant."""
-    found = {call.name: call for call in trunk}
+    by_name = {call.name: call for call in trunk}
     for name, (traits, inputs) in expected.items():
         head = name.partition("_")[0]
         if head in AUX_TAPS and head not in heads:
             continue
-        if name not in found:
-            raise UserError(
-                f"the model has no layer {name} on the way to its output, which the trunk of "
-                f"variant {variant} has; give one whose trunk is as GoogLeNet() builds it."
-            )
-        ours, before = _signature(found[name])
-        for trait in traits:
-            if ours.get(trait) != traits[trait]:
-                raise UserError(
-                    f"layer {name} has {trait}={ours.get(trait)}, but that of variant {variant} "
-                    f"has {traits[trait]}; give a network whose trunk is as GoogLeNet() builds it."
-                )
-        if inputs not in (before, [None]):
-            raise UserError(
-                f"layer {name} takes {_names(before)}, but that of variant {variant} takes "
-                f"{_names(inputs)}; give a network whose trunk is as GoogLeNet() builds it."
-            )
-    if len(found) < len(trunk):
+        if name not in by_name:
+            problem = f"the model has no layer {name}, which the trunk of variant {variant} has"
+        else:
+            problem = _difference(by_name[name], traits, inputs, variant)
+        if problem:
+            raise UserError(f"{problem}; give a network whose trunk is as GoogLeNet() builds it.")
+    if len(by_name) < len(trunk):
         raise UserError("the model calls its trunk more than once; give one that calls it once.")
+
+
+def _difference(call: Call, traits: dict, inputs: list[str | None], variant: str) -> str | None:
+    own, before = _signature(call)
+    ours, theirs = f"layer {call.name}", f"but that of variant {variant}"
+    for trait, value in traits.items():
+        if own.get(trait) != value:
+            return f"{ours} has {trait}={own.get(trait)}, {theirs} has {value}"
+    if inputs not in (before, [None]):
+        return f"{ours} comes after {_names(before)}, {theirs} after {_names(inputs)}"
+    return None
 
 
 def _names(names: Sequence[str | None]) -> str:
@@ -220,7 +187,7 @@ def _names(names: Sequence[str | None]) -> str:
 
 
 def _check_preprocessing(calls: list[Call], trunk: list[Call], dtype: str):
-    """Takes preprocessing layers of Keras, and operations of `keras.ops`."""
+    """Accepts preprocessing layers of Keras, and operations of `keras.ops`."""
     for call in calls:
         if "int" in dtype and changes_values(call) and "int" in call.outputs[0].tensor.dtype:
             raise UserError(
@@ -228,17 +195,20 @@ def _check_preprocessing(calls: list[Call], trunk: list[Call], dtype: str):
                 "around; cast the images to float32 first."
             )
         kind = _kind(call.operation)
-        taken = kind in _PREPROCESSING if isinstance(call.operation, keras.Layer) else kind
-        if call in trunk or not (taken or does_nothing(call)):
-            raise UserError(
-                f"the model has the layer {call.name} ({type(call.operation).__name__}) before "
-                "the trunk, where only Keras' preprocessing layers and operations may stand; take "
-                "it out and apply it to the images."
-            )
+        accepted = kind in _PREPROCESSING if isinstance(call.operation, keras.Layer) else kind
+        if call in trunk or not (accepted or does_nothing(call)):
+            raise _refusal(call, "before the trunk", "Keras' preprocessing layers and operations")
+
+
+def _refusal(call: Call, where: str, allowed: str) -> UserError:
+    return UserError(
+        f"the model has the layer {call.name} ({type(call.operation).__name__}) {where}, where "
+        f"only {allowed} are allowed; give a network without it."
+    )
 
 
 def _heads(flat: FlatNetwork) -> dict[str, Head]:
-    """Follows each output back to the trunk; one that another is computed from counts as none."""
+    """Traces each output back to the trunk; one that another is computed from is left out."""
     lines = {}
     for output in flat.outputs:
         name, line = _line_to_trunk(output, flat)
@@ -252,62 +222,63 @@ def _heads(flat: FlatNetwork) -> dict[str, Head]:
     lines.pop(None, None)
     if "main" not in lines:
         raise UserError(
-            "no output of the model comes from the last inception module, 5b; give a whole "
+            "no output of the model is computed from the last inception module, 5b; give a whole "
             "GoogLeNet."
         )
-    present = itertools.takewhile(lines.__contains__, HEADS)  # aux2 without aux1 counts as none
+    present = itertools.takewhile(lines.__contains__, HEADS)  # no aux2 without aux1
     heads = {name: _head(name, lines[name]) for name in present}
     classes = {head.classifier.operation.units for head in heads.values() if head.classifier}
     if len(classes) > 1 or (len(heads) > 1 and heads["main"].classifier is None):
         raise UserError(
-            "the heads of the model have different numbers of classes; give one whose classifiers "
-            "are of the same classes."
+            "the heads of the model have different numbers of classes; give one whose heads have "
+            "the same classes."
         )
     return heads
 
 
 def _line_to_trunk(output: Value, flat: FlatNetwork) -> tuple[str | None, list[Call]]:
-    """Returns the head that an output belongs to, and the calls between; `None` of the trunk's."""
+    """Returns the head that an output belongs to, and its calls; `None` for one of the trunk."""
     line, value = [], output
-    while value.call is not None and len(value.call.inputs) == 1:
+    while value.call is not None:
         if value.call.name in _ENDS:
             return _ENDS[value.call.name], line[::-1]
+        if len(value.call.inputs) != 1:
+            break
         line.append(value.call)
         (value,) = value.call.inputs
-    if value.call is not None and value.call.name in _ENDS:
-        return _ENDS[value.call.name], line[::-1]
     if any(call.name == _LAST_MAP for call in needed_for([output], flat.calls)):
         raise UserError(
-            f"the model has the layer {value.call.name}, which takes {len(value.call.inputs)} "
-            "inputs, behind the trunk, where layers may only stand in one line; give a network "
-            "with a plain classifier."
+            f"the model has the layer {value.call.name}, with {len(value.call.inputs)} inputs, "
+            "after the trunk, where layers must form one chain; give a network with a plain "
+            "classifier."
         )
     return None, []
 
 
 def _head(name: str, line: list[Call]) -> Head:
-    """Tells pooling, hidden layers, classifier and activation apart."""
+    """Finds the classifier and its activation among the layers of a head, and checks the rest."""
     real = [call for call in line if not does_nothing(call)]
     activation = _activation_of(real[-1]) if real else None
-    behind = real.pop() if activation else None
-    if name == "main" and real:
-        _check_pool(real[0])
+    separate = real.pop() if activation else None  # an activation that is a layer of its own
+    if name == "main" and real and not _is_global_pool(real[0]):
+        pools = "GlobalAveragePooling2D and GlobalMaxPooling2D"
+        raise _refusal(real[0], "on the last feature map", pools)
     hidden = real[name == "main" : -1]
     for call in hidden:
         _check_hidden(call)
     last = real[-1] if real else None
-    if name == "main" and len(real) < 2 and behind is None:
+    if name == "main" and len(real) < 2 and separate is None:
         return Head(line, None)
     if last is None or _kind(last.operation) != "Dense" or (name != "main" and hidden):
         raise UserError(
-            f"the head {name} of the model ends in {(behind or last or line[-1]).name}, which is "
+            f"the head {name} of the model ends in {(separate or last or line[-1]).name}, which is "
             "no classifier; give one that ends in a Dense layer with softmax or sigmoid."
         )
     _check_hidden(last)
     own = activation_name(last.operation.activation)
-    if behind is not None and own != "linear":
+    if separate is not None and own != "linear":
         raise UserError(
-            f"the model ends in {behind.name} behind {last.name}, which has the activation {own} "
+            f"the model ends in {separate.name} after {last.name}, which has the activation {own} "
             "already; give one with a single activation."
         )
     activation = activation or own
@@ -320,7 +291,7 @@ def _head(name: str, line: list[Call]) -> Head:
 
 
 def _activation_of(call: Call) -> str | None:
-    """The name, if a call is an activation that makes probabilities."""
+    """Returns the name of an activation that makes probabilities; `None` for other calls."""
     kind = _kind(call.operation)
     if kind == "Activation":
         name = activation_name(call.operation.activation)
@@ -330,23 +301,16 @@ def _activation_of(call: Call) -> str | None:
     return name if name in PROBABILITIES and rows else None
 
 
-def _check_pool(call: Call):
-    if _kind(call.operation) not in _POOLS or call.operation.keepdims:
-        raise UserError(
-            f"the model has the layer {call.name} ({type(call.operation).__name__}) on the last "
-            "feature map, where only GlobalAveragePooling2D or GlobalMaxPooling2D may stand; give "
-            "a network that pools so."
-        )
+def _is_global_pool(call: Call) -> bool:
+    return _kind(call.operation) in _POOLS and not call.operation.keepdims
 
 
 def _check_hidden(call: Call):
-    """Takes layers of Keras on vectors, with activations of Keras."""
+    """Accepts layers of Keras on vectors, with activations of Keras."""
     kind = _kind(call.operation)
     is_layer = isinstance(call.operation, keras.Layer)
     activation = activation_name(getattr(call.operation, "activation", None))
-    if not (kind in _HIDDEN if is_layer else kind) or " " in activation:
-        raise UserError(
-            f"the model has the layer {call.name} ({type(call.operation).__name__}"
-            f"{f', activation {activation}' if ' ' in activation else ''}) behind the trunk, where "
-            "only Keras' own layers for a classifier may stand; give a network without it."
-        )
+    has_foreign_activation = " " in activation
+    if has_foreign_activation or not (kind in _HIDDEN if is_layer else kind):
+        where = f"with activation {activation} " if has_foreign_activation else ""
+        raise _refusal(call, f"{where}after the trunk", "Keras' own layers for a classifier")

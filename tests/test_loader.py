@@ -26,8 +26,8 @@ def network(serving_folder):
     return serving_folder[1][0]
 
 
-def encoded(picture, form="PNG", size=None):
-    image = Image.fromarray(picture.astype("uint8"))
+def encoded(photograph, form="PNG", size=None):
+    image = Image.fromarray(photograph.astype("uint8"))
     file = io.BytesIO()
     (image.resize(size) if size else image).save(file, form)
     return file.getvalue()
@@ -64,27 +64,27 @@ def test_pixels_to_probabilities_and_features(served, network, photographs, coun
 
 
 def test_bytes_to_class_names(served, network, photographs):
-    pictures = [
+    images = [
         encoded(photographs[0]),
         encoded(photographs[1], "JPEG", size=(300, 120)),
         encoded(photographs[2], "BMP", size=(70, 90)),
         encoded(photographs[3], "GIF", size=(66, 400)),
         encoded(photographs[0, ::-1], "WEBP", size=(90, 80)),
     ]
-    answer = served.run("classify", {"image_bytes": np.array(pictures, object)})
-    views = [preprocessing.evaluation_crop(preprocessing.decode(bits), 65) for bits in pictures]
-    expected = network.predict_on_batch(preprocess_input(np.stack(views), "paper"))
+    answer = served.run("classify", {"image_bytes": np.array(images, object)})
+    crops = [preprocessing.evaluation_crop(preprocessing.decode(bits), 65) for bits in images]
+    expected = network.predict_on_batch(preprocess_input(np.stack(crops), "paper"))
     order = np.argsort(-expected)
     np.testing.assert_allclose(answer["scores"], -np.sort(-expected), atol=TOLERANCE)
     names = [[SERVED_LABELS[index].encode() for index in row] for row in order]
     assert answer["classes"].tolist() == names
-    assert len({row[0] for row in answer["scores"].tolist()}) == 5  # five different pictures
+    assert len({row[0] for row in answer["scores"].tolist()}) == 5  # five different images
 
 
-def test_a_bad_picture_is_an_error_with_a_message(served, photographs):
-    pictures = np.array([encoded(photographs[0]), b"no picture"], object)
+def test_a_corrupt_image_is_an_error_with_a_message(served, photographs):
+    images = np.array([encoded(photographs[0]), b"no image"], object)
     with pytest.raises(LoaderError, match="not a JPEG, PNG, GIF, BMP or WebP") as caught:
-        served.run("classify", {"image_bytes": pictures})
+        served.run("classify", {"image_bytes": images})
     assert caught.value.code == "INVALID_ARGUMENT"
 
 

@@ -31,7 +31,11 @@ def test_images_are_read_at_equal_distances(split):
 
 
 def test_a_folder_of_images_is_a_class_without_a_name(tmp_path):
+    (tmp_path / "below").mkdir()
+    Image.new("RGB", (70, 70)).save(tmp_path / "below" / "b.png")
+    (tmp_path / ".hidden.png").write_bytes(b"")
     assert samples.open_images(tmp_path) is None
+    assert samples.open_images(tmp_path / "missing") is None
     Image.new("RGB", (70, 70)).save(tmp_path / "a.png")
     opened = samples.open_images(tmp_path)
-    assert opened.labels == [""] and opened.validation.size == 1
+    assert opened.labels == [""] and opened.validation.size == 2

@@ -1,4 +1,4 @@
-"""What a server meets in the field, in the C++ loader: damaged pictures, and many clients."""
+"""Damaged images, requests that do not fit, and many clients, in the C++ loader."""
 
 import io
 import json
@@ -12,19 +12,19 @@ from processes import Process
 from keras_googlenet import exporting
 from keras_googlenet.googlenet import VARIANTS, GoogLeNet
 
-MAPS = ("serving_default", "features")  # signatures that take decoded images
+MAPS = ("serving_default", "features")  # signatures for decoded images
 
 DAMAGED, FEW_DAMAGED = 2000, 200
-CLIENTS, ROUNDS = 16, 60  # each asks for its picture so often
-TOLERANCE = 1e-5  # of a probability, whoever else is asking
-GROWTH = 16  # MiB in the last two thirds of the rounds, whose pictures are some 70 MiB decoded
+CLIENTS, ROUNDS = 16, 60  # requests of each client
+TOLERANCE = 1e-5  # of a probability, whatever other clients send
+GROWTH = 16  # MiB in the last two thirds of the rounds, whose images are some 70 MiB decoded
 
 
 @pytest.mark.parametrize(
     "count", [FEW_DAMAGED, pytest.param(DAMAGED, marks=pytest.mark.slow)], ids=["few", "many"]
 )
-def test_damaged_pictures_get_an_answer_or_one_error(count, serving_folder, tmp_path):
-    """In a process of its own, so that a crash is seen; its last line then names the picture."""
+def test_damaged_images_get_an_answer_or_one_error(count, serving_folder, tmp_path):
+    """In a process of its own, so that a crash is seen; its last line then names the image."""
     version = serving_folder[0] / "1"
     text = Process(mutated_images.main, version, count, folder=tmp_path).finish()
     counts = json.loads(text.splitlines()[-1])
@@ -38,8 +38,8 @@ def slow(value):
     return pytest.param(value, marks=pytest.mark.slow)
 
 
-def ask_for_what_does_not_fit(folder, size):
-    """Sends one request of each wrong kind after another; prints what each was answered."""
+def send_what_does_not_fit(folder, size):
+    """Sends one request of each wrong kind; prints the answer to each."""
     import numpy as np
     from saved_model_loader import LoaderError, SavedModel
 
@@ -59,12 +59,12 @@ def ask_for_what_does_not_fit(folder, size):
         "NaN": np.where(np.arange(3) == 1, np.nan, images),
         "infinity": np.where(np.arange(3) == 1, np.inf, images),
     }
-    asked = [(name, "image", case, wrong[case]) for name in MAPS for case in wrong]
-    picture = jpeg(images[0])
-    for case, value in {"no batch": picture, "a table": [[picture]], "no image": []}.items():
-        asked.append(("classify", "image_bytes", case, np.array(value, object)))
+    requests = [(name, "image", case, wrong[case]) for name in MAPS for case in wrong]
+    encoded = jpeg(images[0])
+    for case, value in {"no batch": encoded, "a table": [[encoded]], "no image": []}.items():
+        requests.append(("classify", "image_bytes", case, np.array(value, object)))
     answers = {}
-    for signature, name, case, value in asked:
+    for signature, name, case, value in requests:
         try:
             model.run(signature, {name: value})
             answers[f"{signature}: {case}"] = "answered"
@@ -83,42 +83,43 @@ def test_requests_that_do_not_fit(variant, precision, tmp_path):
     """In a process of its own: without checks, oneDNN aborts it (tensorflow #112555)."""
     model = GoogLeNet(classes=4, input_shape=(65, 65, 3), variant=variant, aux_heads=False)
     version, _ = exporting.export_saved_model(model, tmp_path / "net", precision=precision)
-    process = Process(ask_for_what_does_not_fit, version, 65, folder=tmp_path)
+    process = Process(send_what_does_not_fit, version, 65, folder=tmp_path)
     found = json.loads(process.finish().splitlines()[-1])
     assert len(found["answers"]) == 13 * len(MAPS) + 3
     assert set(found["answers"].values()) == {"INVALID_ARGUMENT"}, found
     assert found["finite"]
 
 
-def ask_at_once(folder, pictures):
-    """Many threads ask one session; prints what was wrong and MiB of memory on the way."""
+def send_at_once(folder, encoded_images):
+    """Sends requests to one session from many threads; prints errors and MiB of memory."""
     import threading
 
     import numpy as np
     from saved_model_loader import SavedModel
 
-    model, wrong, memory = SavedModel(folder), [], []
+    model, errors, memory = SavedModel(folder), [], []
 
-    def scores_of(picture):
-        return model.run("classify", {"image_bytes": np.array([picture], object)})["scores"]
+    def scores_of(encoded):
+        return model.run("classify", {"image_bytes": np.array([encoded], object)})["scores"]
 
-    alone = [scores_of(picture) for picture in pictures]
+    alone = [scores_of(encoded) for encoded in encoded_images]
     apart = float(np.abs(alone[0] - alone[1]).max())
     meeting = threading.Barrier(CLIENTS, lambda: memory.append(memory_of_this_process()))
 
-    def ask(index):
-        picture, expected = (part[index % len(pictures)] for part in (pictures, alone))
+    def send(index):
+        index %= len(alone)
         for round_ in range(ROUNDS):
-            wrong.append(float(np.abs(scores_of(picture) - expected).max()))
+            scores = scores_of(encoded_images[index])
+            errors.append(float(np.abs(scores - alone[index]).max()))
             if round_ % 20 == 19:
                 meeting.wait()
 
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(CLIENTS)]
+    threads = [threading.Thread(target=send, args=(index,)) for index in range(CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    answers = {"count": len(wrong), "largest error": max(wrong), "apart": apart}
+    answers = {"count": len(errors), "largest error": max(errors), "apart": apart}
     print(json.dumps(answers | {"memory": memory}))
 
 
@@ -137,8 +138,8 @@ def jpeg(photograph) -> bytes:
 
 @needs_linux
 def test_many_clients_get_what_each_gets_alone(serving_folder, photographs, tmp_path):
-    pictures = [jpeg(photograph) for photograph in photographs]
-    process = Process(ask_at_once, serving_folder[0] / "1", pictures, folder=tmp_path)
+    encoded = [jpeg(photograph) for photograph in photographs]
+    process = Process(send_at_once, serving_folder[0] / "1", encoded, folder=tmp_path)
     found = json.loads(process.finish().splitlines()[-1])
     print(found)
     assert found["count"] == CLIENTS * ROUNDS

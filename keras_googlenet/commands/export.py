@@ -1,13 +1,13 @@
-"""Writes a network in a form that serves it: SavedModel, LiteRT, ONNX or OpenVINO.
+"""Exports a network as files for serving.
 
     python export.py runs/shapes serving/googlenet
     python export.py runs/shapes serving/googlenet --precision bfloat16
     python export.py runs/shapes googlenet.tflite --quantize int8
     python export.py googlenet.keras googlenet.onnx --calibration photos
 
-A SavedModel goes into a new version directory below OUTPUT, beside models.config and compose.yaml
-for the server. The export is compared with the network on the spot, on images of --calibration if
-given, and refused if they differ.
+A SavedModel is written to a new version directory in the folder OUTPUT, next to models.config and
+compose.yaml for TensorFlow Serving. Every export is compared with the network, on images of
+--calibration if given, and nothing is written if they differ.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
+from keras_googlenet.exporting.formats import FORMATS
 
-FORMATS = {".tflite": "litert", ".onnx": "onnx", ".xml": "openvino"}  # else a SavedModel
-PICTURES = 200  # images of --calibration that are used
+CALIBRATION_IMAGES = 200  # at most
+SUFFIXES = {export.suffix: kind for kind, export in FORMATS.items() if export.suffix}
 
 
 def main():
@@ -29,14 +30,11 @@ def main():
     from keras_googlenet.exporting import litert, serving_files, serving_network
 
     loaded = models.load(flags.model, flags.variant)
-    serving_network.exported_network(loaded.model)
+    serving_network.exported_network(loaded.model)  # refuses before the images are read
     export = getattr(exporting, f"export_{flags.format}")
-    options = {"pictures": calibration_images(flags, loaded)}
-    if flags.format == "saved_model":
-        options["precision"] = flags.precision
-    if flags.format == "litert":
-        options |= {"quantize": flags.quantize, "io": flags.io}
-    path, agreement = export(loaded.model, flags.output, loaded.labels, **options)
+    options = {option.name: getattr(flags, option.name) for option in FORMATS[flags.format].options}
+    samples = calibration_images(flags, loaded)
+    path, agreement = export(loaded.model, flags.output, loaded.labels, samples=samples, **options)
     print(agreement)
     if flags.quantize == "int8":
         counts = litert.operators(path).most_common()
@@ -48,74 +46,80 @@ def main():
 
 
 def parse_flags() -> argparse.Namespace:
-    """Reads the flags and refuses those that do not go together."""
+    """Reads the flags and refuses those that exclude each other."""
     parser = cli.parser(__doc__)
-    add = parser.add_argument
     cli.add_model(parser)
-    output = "folder for versions, or .tflite, .onnx or .xml file"
-    add("output", metavar="OUTPUT", type=cli.local_path, help=output)
-    formats = ("saved_model", *FORMATS.values())
-    kind = "what to write; OUTPUT gets its suffix (default: by OUTPUT's suffix)"
-    add("--format", choices=formats, help=kind)
-    precision = "what the convolutions of a SavedModel compute in"
-    add("--precision", choices=("float32", "bfloat16"), default="float32", help=precision)
-    kinds = ("none", "float16", "dynamic", "int8")
-    add("--quantize", choices=kinds, default="none", help="weights, or all, of a LiteRT file")
-    io = "type of the input and output of an int8 LiteRT network"
-    add("--io", choices=("float32", "uint8", "int8"), default="float32", help=io)
-    calibration = "folder or data set to compare on and to find int8's ranges with"
-    add("--calibration", metavar="FOLDER|DATASET", type=cli.expanded, help=calibration)
-    add("--data-dir", type=cli.expanded, help="where TensorFlow Datasets keeps its files")
-    batching = (
-        "of a SavedModel: let the server merge requests, by batching_parameters.txt; one bad "
-        "picture then fails the others of its batch (default: as it was, at first off)"
+    output = f"folder for the versions of a SavedModel, or {', '.join(SUFFIXES)} file"
+    parser.add_argument("output", metavar="OUTPUT", type=cli.local_path, help=output)
+    kind = "what to write; its suffix is added to OUTPUT (default: by OUTPUT's suffix)"
+    parser.add_argument("--format", choices=FORMATS, help=kind)
+    calibration = "images, as folder or data set, to compare on and to calibrate int8 with"
+    parser.add_argument(
+        "--calibration", metavar="FOLDER|DATASET", type=cli.expanded, help=calibration
     )
-    add("--batching", action=argparse.BooleanOptionalAction, help=batching)
+    data_dir = "where TensorFlow Datasets keeps its files"
+    parser.add_argument("--data-dir", type=cli.expanded, help=data_dir)
+    add_format_flags(parser)
     flags = parser.parse_args()
     try:
         flags.format, flags.output = format_and_output(flags.format, flags.output)
+        check_format_flags(flags)
     except UserError as error:
         parser.error(str(error))
-    for flag, default, only in (
-        ("precision", "float32", "saved_model"),
-        ("quantize", "none", "litert"),
-        ("io", "float32", "litert"),
-        ("batching", None, "saved_model"),
-    ):
-        if getattr(flags, flag) != default and flags.format != only:
-            parser.error(f"--{flag} is for --format {only}, not {flags.format}; leave it out.")
-    if flags.io != "float32" and flags.quantize != "int8":
-        parser.error(f"--io {flags.io} needs --quantize int8; give it too.")
     return flags
 
 
+def add_format_flags(parser: argparse.ArgumentParser):
+    """Adds the options in the table of formats, and `--batching`."""
+    for kind, export in FORMATS.items():
+        group = parser.add_argument_group(f"{export.title} only") if export.options else parser
+        for option in export.options:
+            settings = {"choices": option.values, "default": option.values[0], "help": option.help}
+            group.add_argument(f"--{option.name}", **settings)
+        if kind == "saved_model":
+            batching = (
+                "let the server merge requests, as batching_parameters.txt says; one corrupt image "
+                "then fails all requests of its batch (default: as before, at first off)"
+            )
+            group.add_argument("--batching", action=argparse.BooleanOptionalAction, help=batching)
+
+
+def check_format_flags(flags: argparse.Namespace):
+    """Raises `UserError` for options of another format than the one to write."""
+    default_of = {(kind, o.name): o.values[0] for kind in FORMATS for o in FORMATS[kind].options}
+    for (kind, name), default in (default_of | {("saved_model", "batching"): None}).items():
+        if getattr(flags, name) != default and flags.format != kind:
+            raise UserError(f"--{name} is for --format {kind}, not {flags.format}; leave it out.")
+    if flags.io != "float32" and flags.quantize != "int8":
+        raise UserError(f"--io {flags.io} needs --quantize int8; give it too.")
+
+
 def format_and_output(kind: str | None, output: Path) -> tuple[str, Path]:
-    """Finds what to write, and its file with the suffix of that format, or its folder.
+    """Returns the format to write, and the output with its suffix.
 
     Args:
-        kind: The format, if the user said it.
-        output: Where to write, as the user said it.
+        kind: The format; `None` to decide by the suffix of `output`.
+        output: File, with or without the suffix of the format, or folder.
 
     Raises:
-        UserError: If the suffix alone is to tell the format and is of none.
+        UserError: If the suffix has to decide and belongs to no format.
     """
     suffix = output.suffix.lower()
-    if kind is None and suffix[1:].isalpha() and suffix not in FORMATS:  # a folder may be net.v2
+    if kind is None and suffix[1:].isalpha() and suffix not in SUFFIXES:  # a folder may be net.v2
         raise UserError(
-            f"{output} has the suffix of no format ({', '.join(FORMATS)}); give another name, or "
+            f"{output} has the suffix of no format ({', '.join(SUFFIXES)}); give another name, or "
             "--format saved_model for a folder of this name."
         )
-    kind = kind or FORMATS.get(suffix, "saved_model")
+    kind = kind or SUFFIXES.get(suffix, "saved_model")
     if kind == "saved_model":
         return kind, output
-    if FORMATS.get(suffix) == kind:
+    if suffix == FORMATS[kind].suffix:
         return kind, output.with_suffix(suffix)
-    (suffix,) = (suffix for suffix, found in FORMATS.items() if found == kind)
-    return kind, output.with_name(output.name + suffix)
+    return kind, output.with_name(output.name + FORMATS[kind].suffix)
 
 
 def calibration_images(flags: argparse.Namespace, loaded):
-    """Reads pictures of --calibration, or for int8 of the data set that the run was trained on."""
+    """Reads images of --calibration, or for int8 of the data set that the run was trained on."""
     from keras_googlenet.data import samples
     from keras_googlenet.evaluation.evaluation_set import dataset_for, runs_of
     from keras_googlenet.exporting.agreement import SampleImages
@@ -130,9 +134,8 @@ def calibration_images(flags: argparse.Namespace, loaded):
     dataset = dataset or dataset_for(runs_of([loaded]), source, flags.data_dir)
     cli.note(str(dataset.contents))
     images, classes = samples.read_sample(
-        dataset.validation, dataset.labels, loaded.labels, loaded.image_size, PICTURES
+        dataset.validation, dataset.labels, loaded.labels, loaded.image_size, CALIBRATION_IMAGES
     )
-    name = source or loaded.recipe["dataset"]
-    if flags.quantize == "int8":
-        return SampleImages(images, classes, f"half of {len(images)} images of {name}")
-    return SampleImages(images, classes, f"{len(images)} images of {name}")
+    part = "half of " if flags.quantize == "int8" else ""
+    origin = f"{part}{len(images)} images of {source or loaded.recipe['dataset']}"
+    return SampleImages(images, classes, origin)

@@ -109,6 +109,16 @@ def scan(path: str, skipped: Skipped, convertible: bool = False) -> Folder:
     return _scan(path, skipped, DECODED + tuple(CONVERTIBLE.values()) * convertible, ())
 
 
+def has_images(path: str) -> bool:
+    """Returns whether images are right inside a folder, without a look at the folders below."""
+    try:
+        with os.scandir(path) as entries:
+            files = (one for one in entries if not one.is_dir() and not _reason_to_skip(one, ()))
+            return any(_kind(file) in DECODED for file in files)
+    except OSError:
+        return False
+
+
 def _scan(path: str, skipped: Skipped, wanted: tuple[str, ...], parents: tuple) -> Folder:
     here = Folder(path, [], {}, Counter())
     try:

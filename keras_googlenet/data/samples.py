@@ -7,7 +7,7 @@ import numpy as np
 from keras_googlenet.data import corrupt_images, datasets, preprocessing
 from keras_googlenet.data.contents import Contents, Skipped, SplitContents
 from keras_googlenet.data.image_files import READ_ERRORS
-from keras_googlenet.data.listing import scan
+from keras_googlenet.data.listing import has_images, scan
 from keras_googlenet.labels import split_label
 
 
@@ -47,11 +47,10 @@ def read_sample(
 
 def open_images(folder: str) -> datasets.ImageDataset | None:
     """Opens a folder of images as one class without a name; `None` if no image is right inside."""
-    skipped = Skipped(folder)
-    tree = scan(folder, skipped)
-    if not tree.images:
+    if not has_images(folder):
         return None
-    images = {"": tree.all_images()}
+    skipped = Skipped(folder)
+    images = {"": scan(folder, skipped).all_images()}
     contents = Contents(folder, None, SplitContents("all of it", len(images[""]), 1), skipped)
     return datasets.ImageDataset([""], None, datasets.folder_split(images, [""]), contents)
 

@@ -1,8 +1,18 @@
-"""A trained network as files that run without this project."""
+"""A trained network as files that run without this project.
 
-from keras_googlenet.exporting.litert import export_litert
-from keras_googlenet.exporting.onnx_file import export_onnx
-from keras_googlenet.exporting.openvino_file import export_openvino
-from keras_googlenet.exporting.saved_model import export_saved_model
+`export_saved_model`, `export_litert`, `export_onnx` and `export_openvino`; each is imported when it
+is first used, so that export.py can read the table of formats without TensorFlow.
+"""
 
-__all__ = ["export_litert", "export_onnx", "export_openvino", "export_saved_model"]
+import importlib
+
+from keras_googlenet.exporting.formats import FORMATS
+
+__all__ = [f"export_{name}" for name in FORMATS]
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = FORMATS[name.removeprefix("export_")].module
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

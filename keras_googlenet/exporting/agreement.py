@@ -1,4 +1,4 @@
-"""How an exported file compares with the network that it came from."""
+"""How an exported file compares with the network that it was made from."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,10 +10,9 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting.serving_network import exported_network
 from keras_googlenet.normal_form import preprocess_for
 
-SAMPLE_PICTURES = 8
-BATCH_SIZE = 8  # pictures that are compared at once
-TOLERANCE = 1e-4  # greatest difference of a probability in float32
-LEAST_HELD = 1 / 128  # a probability that eight bits, in steps of 1 / 256, can tell from none
+GENERATED = 8  # images to compare on where none are given
+BATCH_SIZE = 8
+LEAST_HELD = 1 / 128  # probability that eight bits, in steps of 1 / 256, can tell from 0
 LOW_PRECISION_TOLERANCE = 0.1  # where the network itself computes in 16 bits
 
 Run = Callable[[np.ndarray], np.ndarray]  # images in [0, 255] -> probabilities
@@ -24,8 +23,8 @@ class SampleImages(NamedTuple):
 
     Attributes:
         images: `(n, size, size, 3)` float32 RGB in [0, 255].
-        classes: `(n,)` numbers of their classes among the model's; `None` if nobody knows.
-        origin: What they are, to follow "on".
+        classes: `(n,)` indices of their classes among the model's; `None` if not known.
+        origin: Description, to follow "on".
     """
 
     images: np.ndarray
@@ -34,15 +33,14 @@ class SampleImages(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How an exported file compares with the network that it came from.
+    """How an exported file compares with the network that it was made from.
 
     Attributes:
         largest: Greatest absolute difference of a probability.
         mean: Mean absolute difference of the probabilities.
-        same_class: Share of pictures with the same best class.
-        origin: What it was measured on.
-        accuracies: Share of pictures whose best class is right, of the network and of the file;
-            `None` if nobody knows the classes.
+        same_class: Share of images with the same best class.
+        origin: Description of the images.
+        accuracies: Top-1 accuracy of the network and of the file; `None` without classes.
     """
 
     largest: float
@@ -62,80 +60,78 @@ class Agreement(NamedTuple):
 
 
 def compare(
-    model: keras.Model, run: Run, tolerance: float, pictures: SampleImages | None = None
+    model: keras.Model, run: Run, tolerance: float, samples: SampleImages | None = None
 ) -> Agreement:
     """Compares an export with its network, and refuses one that differs.
 
     Args:
         model: Any GoogLeNet.
         run: The export.
-        tolerance: Greatest difference of a probability that is let pass. A network that computes
-            in 16 bits itself is granted `LOW_PRECISION_TOLERANCE`.
-        pictures: What to compare on; `sample_images` when not given.
+        tolerance: Greatest difference of a probability that is accepted; at least
+            `LOW_PRECISION_TOLERANCE` for a network that computes in 16 bits itself.
+        samples: Images to compare on; `generated_images` if not given.
 
     Raises:
-        UserError: If a probability differs by more than `tolerance`, or, on average, the sum of
-            those that eight bits can hold does.
+        UserError: If a probability differs by more than `tolerance`, or the sum of those that
+            eight bits can hold does on average.
     """
     network = exported_network(model)
-    if pictures is None:
-        pictures = sample_images(network.inputs[0].shape[1])
-    batches = np.split(pictures.images, range(BATCH_SIZE, len(pictures.images), BATCH_SIZE))
+    if samples is None:
+        samples = generated_images(network.inputs[0].shape[1])
+    batches = batched(samples.images)
     expected = np.concatenate(
         [network.predict_on_batch(preprocess_for(network, batch)) for batch in batches]
     )
     actual = np.concatenate([run(batch) for batch in batches])
-    agreement = _agreement(expected, actual, pictures)
+    agreement = _agreement(expected, actual, samples)
     if network.get_layer("conv1_7x7_s2").compute_dtype != "float32":
         tolerance = max(tolerance, LOW_PRECISION_TOLERANCE)
     if not agreement.largest <= tolerance:  # catches NaN too
         raise UserError(
             f"the export differs from the Keras model by {agreement.largest:.1e} on "
-            f"{pictures.origin}, more than {tolerance:.0e}; nothing was written."
+            f"{samples.origin}, more than {tolerance:.0e}; nothing was written."
         )
-    held = expected >= LEAST_HELD
-    sums = [float((scores * held).sum(axis=-1).mean()) for scores in (expected, actual)]
-    if _is_softmax(expected) and abs(sums[1] - sums[0]) > tolerance:
-        raise UserError(
-            f"the export gives no probabilities, since they add up to {sums[1]:.2g} and not "
-            f"{sums[0]:.2g} on {pictures.origin}; nothing was written."
-        )
+    _check_sums(expected, actual, tolerance, samples.origin)
     return agreement
 
 
-def _is_softmax(scores: np.ndarray) -> bool:
-    return np.allclose(scores.sum(axis=-1), 1, atol=LOW_PRECISION_TOLERANCE)
+def batched(images: np.ndarray) -> list[np.ndarray]:
+    """Splits images into batches that fit into memory."""
+    return np.split(images, range(BATCH_SIZE, len(images), BATCH_SIZE))
 
 
-def _agreement(expected: np.ndarray, actual: np.ndarray, pictures: SampleImages) -> Agreement:
+def _agreement(expected: np.ndarray, actual: np.ndarray, samples: SampleImages) -> Agreement:
     difference = np.abs(actual - expected)
     best = [scores.argmax(axis=-1) for scores in (expected, actual)]
     accuracies = None
-    if pictures.classes is not None:
-        accuracies = tuple(float(np.mean(found == pictures.classes)) for found in best)
+    if samples.classes is not None:
+        accuracies = tuple(float(np.mean(classes == samples.classes)) for classes in best)
     return Agreement(
         largest=float(difference.max()),
         mean=float(difference.mean()),
         same_class=float(np.mean(best[0] == best[1])),
-        origin=pictures.origin,
+        origin=samples.origin,
         accuracies=accuracies,
     )
 
 
-def sample_images(size: int) -> SampleImages:
-    """Makes pictures that differ in color, coarseness and contrast, the same every time.
+def _check_sums(expected: np.ndarray, actual: np.ndarray, tolerance: float, origin: str):
+    is_softmax = np.allclose(expected.sum(axis=-1), 1, atol=LOW_PRECISION_TOLERANCE)
+    held = expected >= LEAST_HELD
+    before, after = (float((x * held).sum(axis=-1).mean()) for x in (expected, actual))
+    if is_softmax and abs(after - before) > tolerance:
+        raise UserError(
+            f"the export gives no probabilities: they add up to {after:.2g}, not {before:.2g}, on "
+            f"{origin}; nothing was written."
+        )
 
-    Args:
-        size: Side in pixels.
 
-    Returns:
-        `SAMPLE_PICTURES` of them, without classes.
-    """
+def generated_images(size: int) -> SampleImages:
+    """Makes images of `size` pixels from coarse to fine noise, the same ones every time."""
     generator = np.random.default_rng(0)
     images = []
-    for cells in 2 ** np.arange(SAMPLE_PICTURES):
+    for cells in 2 ** np.arange(GENERATED):
         coarse = generator.uniform(0, 255, (cells, cells, 3))
         index = np.arange(size) * cells // size
         images.append(coarse[index][:, index])
-    origin = f"{SAMPLE_PICTURES} pictures made by code"
-    return SampleImages(np.asarray(images, "float32"), None, origin)
+    return SampleImages(np.asarray(images, "float32"), None, f"{GENERATED} generated images")

@@ -1,44 +1,87 @@
-"""What the export formats have in common: labels beside the file, optional packages."""
+"""The export formats: one table, and what their modules share. Imports no TensorFlow."""
 
 import contextlib
 import importlib
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-
-import keras
+from typing import NamedTuple
 
 from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.labels import default_labels, labels_path, write_labels
 
+# What a choice may change a probability by at most.
+TOLERANCE = 1e-4  # float32
+PRECISIONS = {"float32": TOLERANCE, "bfloat16": 0.1}
+QUANTIZATIONS = {"none": TOLERANCE, "float16": 0.02, "dynamic": 0.25, "int8": 0.5}
 
-def optional(package: str) -> ModuleType:
-    """Imports a package of requirements-serving.txt.
 
-    Raises:
-        UserError: If it is not installed.
+class Option(NamedTuple):
+    """An argument of an export function and flag of export.py; its default is the first value."""
+
+    name: str
+    values: tuple[str, ...]
+    help: str
+
+
+class Format(NamedTuple):
+    """An export format, written by the function `export_<name>`.
+
+    Attributes:
+        title: What people call it.
+        module: Module of this package that holds the function.
+        suffix: Suffix of its file; empty for a folder of versions.
+        options: Its own options.
+        packages: What requirements-serving.txt must have installed.
     """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UserError(
-            f"this format needs the package {package}; install it with "
-            "`python -m pip install -r requirements-serving.txt`."
-        ) from error
+
+    title: str
+    module: str
+    suffix: str = ""
+    options: tuple[Option, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+FORMATS = {
+    "saved_model": Format(
+        title="SavedModel",
+        module="saved_model",
+        options=(Option("precision", tuple(PRECISIONS), "precision of the convolutions"),),
+    ),
+    "litert": Format(
+        title="LiteRT",
+        module="litert",
+        suffix=".tflite",
+        options=(
+            Option(
+                "quantize",
+                tuple(QUANTIZATIONS),
+                "float16 or dynamic (int8) weights, or int8 arithmetic throughout",
+            ),
+            Option("io", ("float32", "uint8", "int8"), "type of input and output with int8"),
+        ),
+    ),
+    "onnx": Format("ONNX", "onnx_file", ".onnx", packages=("tf2onnx", "onnxruntime")),
+    "openvino": Format("OpenVINO", "openvino_file", ".xml", packages=("openvino",)),
+}
+
+
+def check_installed(kind: str):
+    """Raises `UserError` if a package that a format needs is not installed."""
+    for package in FORMATS[kind].packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(
+                f"{FORMATS[kind].title} needs the package {package}; install it with "
+                "`python -m pip install -r requirements-serving.txt`."
+            ) from error
 
 
 @contextlib.contextmanager
 def converting(kind: str):
-    """Runs a converter, which may not know an operation of the preprocessing inside a network.
-
-    Args:
-        kind: What is written, by name.
-
-    Raises:
-        UserError: If the block fails in any way but for the place that is written to.
-    """
+    """Raises `UserError` if a converter fails, as on preprocessing that the format cannot hold."""
     try:
         yield
     except (UserError, OSError):
@@ -46,37 +89,21 @@ def converting(kind: str):
     except Exception as error:  # TensorFlow, tf2onnx and the runtimes raise almost anything
         reason = textwrap.shorten(str(error), 200, placeholder=" …")
         raise UserError(
-            f"the network cannot be written as {kind} ({reason}); write a SavedModel, or take the "
-            "preprocessing out of the network and apply it to the images."
+            f"the network cannot be written as {FORMATS[kind].title} ({reason}); write a "
+            "SavedModel, or remove the preprocessing from the network and apply it to the images."
         ) from error
 
 
 @contextlib.contextmanager
 def replacing_with_labels(path: Path, labels: list[str]) -> Iterator[Path]:
-    """Does what `replacing` does for a file, and writes `<name>.labels.txt` beside it.
-
-    Args:
-        path: File to make.
-        labels: Names of its classes.
-
-    Yields:
-        A path of the same name to write to.
-
-    Raises:
-        WriteError: If the place cannot be written to, or is full.
-    """
+    """Does what `replacing` does for a file, and writes `<name>.labels.txt` beside it."""
     with replacing(labels_path(path)) as labels_file, replacing(path) as file:
         write_labels(labels_file, labels)
         yield file
 
 
-def labels_of(model: keras.Model, labels: list[str] | None) -> list[str]:
-    """Returns the names of a network's classes: `labels`, or `default_labels` if `None`.
-
-    Raises:
-        UserError: If there are more or fewer labels than classes.
-    """
-    classes = model.outputs[0].shape[-1]
+def labels_for(classes: int, labels: list[str] | None) -> list[str]:
+    """Returns `labels`, or `default_labels` if `None`; raises `UserError` if the count differs."""
     if labels is None:
         return default_labels(classes)
     if len(labels) != classes:

@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Run, SampleImages, compare
-from keras_googlenet.exporting.formats import converting, labels_of, optional, replacing_with_labels
-from keras_googlenet.exporting.serving_network import answering_network, exported_network
+from keras_googlenet.exporting import formats
+from keras_googlenet.exporting.agreement import Agreement, SampleImages, compare
+from keras_googlenet.exporting.serving_network import serving_network
 
 OPSET = 17  # of ONNX 1.12, 2022: no operator here needs a later one
 
@@ -18,50 +18,38 @@ def export_onnx(
     model: keras.Model,
     path: str | Path,
     labels: list[str] | None = None,
-    pictures: SampleImages | None = None,
+    samples: SampleImages | None = None,
 ) -> tuple[Path, Agreement]:
     """Writes an ONNX file with its labels beside it.
 
-    Input `image`, float32 `(n, size, size, 3)` RGB in [0, 255]; output `probabilities`, float32
-    `(n, classes)`. The preprocessing is inside.
+    Input, output and result are those of `export_litert` without quantization.
 
     Args:
         model: Any GoogLeNet; the main head is exported.
         path: File to write, `.onnx`.
         labels: Class names, written to `<name>.labels.txt`; `default_labels` if not given.
-        pictures: What to compare on, in ONNX Runtime; `sample_images` if not given.
-
-    Returns:
-        The file, and how it compares with `model`.
+        samples: Images to compare on, in ONNX Runtime; generated if not given.
 
     Raises:
-        UserError: If a probability differs by more than `TOLERANCE`, packages are missing, or
-            labels and classes are not equally many; nothing is written then.
+        UserError: As `export_litert`, and if packages are missing; nothing is written then.
     """
-    model = exported_network(model)
-    path, labels = Path(path), labels_of(model, labels)
-    with converting("ONNX"):
-        content = onnx_bytes(model)
-        run = _run(content)
-    agreement = compare(model, run, TOLERANCE, pictures)
-    with replacing_with_labels(path, labels) as file:
+    network = serving_network(model)
+    path, labels = Path(path), formats.labels_for(network.outputs[0].shape[-1], labels)
+    formats.check_installed("onnx")
+    import onnxruntime
+
+    with formats.converting("onnx"):
+        content = _onnx_bytes(network)
+        session = onnxruntime.InferenceSession(content)
+    agreement = compare(
+        model, lambda images: session.run(None, {"image": images})[0], formats.TOLERANCE, samples
+    )
+    with formats.replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement
 
 
-def _run(content: bytes) -> Run:
-    session = optional("onnxruntime").InferenceSession(content)
-    return lambda images: session.run(["probabilities"], {"image": images})[0]
-
-
-def onnx_bytes(model: keras.Model) -> bytes:
-    """Returns the content of the ONNX file of a network.
-
-    Args:
-        model: Any GoogLeNet; the main head is converted.
-    """
-    optional("tf2onnx")
-    network = answering_network(model)
+def _onnx_bytes(network: keras.Model) -> bytes:
     network(np.zeros((1, *network.inputs[0].shape[1:]), "float32"))  # Keras wants it called once
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of Keras' patches for tf2onnx

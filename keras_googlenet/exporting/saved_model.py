@@ -1,4 +1,4 @@
-"""A SavedModel for TF Serving: a version directory with three signatures."""
+"""A SavedModel for TensorFlow Serving: a version directory with three signatures."""
 
 import re
 from collections.abc import Callable
@@ -6,55 +6,16 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from keras_googlenet.atomic import replacing
 from keras_googlenet.data import preprocessing
 from keras_googlenet.errors import UserError
-from keras_googlenet.exporting.agreement import TOLERANCE, Agreement, Run, SampleImages, compare
-from keras_googlenet.exporting.formats import labels_of
-from keras_googlenet.exporting.serving_network import exported_network, serving_network
+from keras_googlenet.exporting.agreement import Agreement, Run, SampleImages, compare
+from keras_googlenet.exporting.formats import PRECISIONS, labels_for
+from keras_googlenet.exporting.serving_network import serving_network
 from keras_googlenet.labels import TOP, write_labels
 
-_PREDICT_LOG, _REQUEST = 6, 1  # PredictionLog.predict_log, PredictLog.request
-_MODEL_SPEC, _INPUTS = 1, 2  # PredictRequest
-_SIGNATURE_NAME = 3  # ModelSpec
-_KEY, _VALUE = 1, 2  # an entry of a map
-
-
-def write_requests(file: Path, requests: dict[str, dict[str, TensorProto]]):
-    """Writes one request for each signature.
-
-    Args:
-        file: `assets.extra/tf_serving_warmup_requests` of a SavedModel.
-        requests: Inputs by name, for each signature.
-    """
-    with tf.io.TFRecordWriter(str(file)) as writer:
-        for signature, inputs in requests.items():
-            writer.write(_prediction_log(signature, inputs))
-
-
-def _prediction_log(signature: str, inputs: dict[str, TensorProto]) -> bytes:
-    request = _field(_MODEL_SPEC, _field(_SIGNATURE_NAME, signature.encode()))
-    for name, tensor in inputs.items():
-        value = tensor.SerializeToString()
-        request += _field(_INPUTS, _field(_KEY, name.encode()) + _field(_VALUE, value))
-    return _field(_PREDICT_LOG, _field(_REQUEST, request))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of protobuf's wire format that holds bytes, text or a message."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
-    groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
-    return bytes(group | 0x80 for group in groups[:-1]) + bytes(groups[-1:])
-
-
-TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.1}  # greatest difference of a probability
-DECODERS = 4  # images of a batch that are decoded at once; each may take 0.6 GB
+DECODERS = 4  # images of a batch that are decoded at once; each may use 0.6 GB
 WARMUP_SIDE = 64  # pixels of the image that warms `classify` up
 
 
@@ -63,9 +24,9 @@ def export_saved_model(
     path: str | Path,
     labels: list[str] | None = None,
     precision: str = "float32",
-    pictures: SampleImages | None = None,
+    samples: SampleImages | None = None,
 ) -> tuple[Path, Agreement]:
-    """Writes the next version of a SavedModel for TF Serving.
+    """Writes the next version of a SavedModel for TensorFlow Serving.
 
     Its signatures, with the preprocessing inside:
 
@@ -81,32 +42,38 @@ def export_saved_model(
         labels: Class names; `default_labels` if not given.
         precision: "float32" or "bfloat16", which processors with AVX512-BF16 or AMX compute
             faster.
-        pictures: What to compare on; `sample_images` if not given.
+        samples: Images to compare on; generated if not given.
 
     Returns:
         The new version's folder, and how it compares with `model`.
 
     Raises:
-        UserError: If a probability differs by more than `TOLERANCES` allow, or labels and classes
-            are not equally many; nothing is written then.
+        UserError: If a probability differs by more than `PRECISIONS` allows, or there are more or
+            fewer labels than classes; nothing is written then.
     """
-    model = exported_network(model)
-    labels = labels_of(model, labels)
-    network = serving_network(model, precision)
-    size = network.inputs[0].shape[1]
+    network = serving_network(model, precision, features=True)
+    labels = labels_for(network.output["probabilities"].shape[-1], labels)
     version = _next_version(Path(path))
     with replacing(version) as folder:
         _write(_signatures(network, labels), folder)
-        agreement = compare(model, _run(folder), TOLERANCES[precision], pictures)
+        agreement = compare(model, _runner(folder), PRECISIONS[precision], samples)
         extra = folder / "assets.extra"
         extra.mkdir()
         write_labels(extra / "labels.txt", labels)
-        write_requests(extra / "tf_serving_warmup_requests", _warmup_inputs(size))
+        _write_warmup(extra / "tf_serving_warmup_requests", network.inputs[0].shape[1])
     return version, agreement
 
 
+def _next_version(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; give a folder for the versions of the SavedModel.")
+    entries = path.iterdir() if path.exists() else []
+    versions = [int(entry.name) for entry in entries if entry.name.isdecimal()]
+    return path / str(max(versions, default=0) + 1)
+
+
 def _signatures(network: keras.Model, labels: list[str]) -> dict[str, tuple]:
-    """Returns the function of each signature, and what it takes."""
+    """Returns the function and the input of each signature."""
     size, run = network.inputs[0].shape[1], _frozen(network)
     images = tf.TensorSpec((None, size, size, 3), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
@@ -149,24 +116,23 @@ def _frozen(network: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def _checked(image: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """Refuses what is no batch of images: oneDNN would abort the process, or answer something."""
+    """Refuses anything but a batch of images, for which oneDNN would abort, or return something."""
     image = _not_empty(tf.ensure_shape(image, spec.shape))
     finite = tf.reduce_all(tf.math.is_finite(image))
-    return _if(finite, "the image holds NaN or infinity", image)
+    return _only_if(finite, image, "the image holds NaN or infinity")
 
 
 def _not_empty(batch: tf.Tensor) -> tf.Tensor:
-    return _if(tf.shape(batch)[0] > 0, "the request holds no image", batch)
+    return _only_if(tf.shape(batch)[0] > 0, batch, "the request holds no image")
 
 
-def _if(condition: tf.Tensor, otherwise: str, value: tf.Tensor) -> tf.Tensor:
-    """Returns `value`; where the condition does not hold, the request fails with `otherwise`."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, [otherwise])]):
+def _only_if(condition: tf.Tensor, value: tf.Tensor, message: str) -> tf.Tensor:
+    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
         return tf.identity(value)
 
 
 def _decoded(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes, resizes and crops each image of a batch as it is evaluated."""
+    """Decodes, resizes and crops each image of a batch as for evaluation."""
     with tf.device("/CPU:0"):
         return tf.map_fn(
             lambda image: preprocessing.evaluation_crop(preprocessing.decode(image), size),
@@ -183,29 +149,45 @@ def _write(signatures: dict[str, tuple], folder: Path):
     try:
         archive.write_out(str(folder), verbose=False)
     except tf.errors.OpError as error:  # how TensorFlow reports a full disk
-        found = re.search(r"; ([^;]+) \[Op", error.message)  # behind the file's name
-        raise OSError(found[1] if found else error.message.strip().rpartition("\n")[2]) from error
+        reason = re.search(r"; ([^;]+) \[Op", error.message)  # behind the file's name
+        last_line = error.message.strip().rpartition("\n")[2]
+        raise OSError(reason[1] if reason else last_line) from error
 
 
-def _warmup_inputs(size: int) -> dict[str, dict]:
+def _runner(folder: Path) -> Run:
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    return lambda images: serve(image=tf.constant(images))["probabilities"].numpy()
+
+
+def _write_warmup(file: Path, size: int):
+    """Writes one request for each signature, which the server runs before it serves a version."""
     black = tf.make_tensor_proto(0.0, tf.float32, (1, size, size, 3))
     pixels = tf.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), tf.uint8)
     encoded = tf.make_tensor_proto([tf.io.encode_jpeg(pixels).numpy()])
-    return {
-        "serving_default": {"image": black},
-        "classify": {"image_bytes": encoded},
-        "features": {"image": black},
-    }
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(_prediction_log("serving_default", "image", black))
+        writer.write(_prediction_log("classify", "image_bytes", encoded))
+        writer.write(_prediction_log("features", "image", black))
 
 
-def _next_version(path: Path) -> Path:
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file; give a folder for the versions of the SavedModel.")
-    found = path.iterdir() if path.exists() else []
-    versions = [int(entry.name) for entry in found if entry.name.isdecimal()]
-    return path / str(max(versions, default=0) + 1)
+def _prediction_log(signature: str, name: str, tensor) -> bytes:
+    """Encodes TensorFlow Serving's PredictionLog of a request with one input.
+
+    The numbers are those of the fields in prediction_log.proto, predict.proto and model.proto;
+    the package that has the classes, tensorflow-serving-api, is not needed for an export.
+    """
+    model_spec = _field(3, signature.encode())  # ModelSpec.signature_name
+    entry = _field(1, name.encode()) + _field(2, tensor.SerializeToString())  # key, value
+    request = _field(1, model_spec) + _field(2, entry)  # PredictRequest.model_spec, inputs
+    return _field(6, _field(1, request))  # PredictionLog.predict_log, PredictLog.request
 
 
-def _run(folder: Path) -> Run:
-    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return lambda images: serve(image=tf.constant(images))["probabilities"].numpy()
+def _field(number: int, content: bytes) -> bytes:
+    """A field of protobuf's wire format that holds bytes, text or a message."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; the eighth bit says that more follow."""
+    groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes(group | 0x80 for group in groups[:-1]) + bytes(groups[-1:])

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving reads beside the version directories, and how to start it."""
+"""The files beside the version directories: how TensorFlow Serving is configured and started."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from keras_googlenet.atomic import replacing
 
 IMAGE = "tensorflow/serving:2.21.0"  # of the TensorFlow that wrote the SavedModel
-KEPT_VERSIONS = 2  # the newest and the one to go back to
-CONFIG_POLL_SECONDS = 10  # how soon an edited models.config counts
+KEPT_VERSIONS = 2  # the newest, and the one to return to
+CONFIG_POLL_SECONDS = 10  # between two looks of the server at models.config
 
 MODELS_CONFIG = f"""\
 # A ModelServerConfig of TensorFlow Serving; it is read again every {CONFIG_POLL_SECONDS} s.
@@ -28,7 +28,7 @@ model_config_list {{
 
 BATCHING_PARAMETERS = """\
 # BatchingParameters of TensorFlow Serving: requests that arrive together run as one batch.
-# One picture that cannot be read then fails every request of its batch: see docs/serving.md.
+# One corrupt image then fails every request of its batch: see docs/serving.md.
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 5000 }
 max_enqueued_batches { value: 100 }
@@ -37,7 +37,7 @@ num_batch_threads { value: 2 }
 
 COMPOSE = f"""\
 # TensorFlow Serving with REST on port 8501 and gRPC on 8500: docker compose up
-# It has no passwords, so the ports are open to this machine only.
+# It has no passwords, so only this machine can reach the ports.
 services:
   "NAME":
     image: {IMAGE}
@@ -63,18 +63,18 @@ BATCHING_FLAGS = """\
 
 
 def write_serving_files(folder: str | Path, batching: bool | None = None) -> list[Path]:
-    """Writes `models.config`, `compose.yaml` and, if wanted, `batching_parameters.txt`.
+    """Writes `models.config`, `compose.yaml` and, if asked for, `batching_parameters.txt`.
 
     Args:
         folder: Holds the version directories; its name becomes the name of the model.
-        batching: Whether the server merges requests into batches; `None` leaves it as it was,
+        batching: Whether the server merges requests into batches; `None` leaves it as it is,
             which is off in a new folder.
 
     Returns:
-        The files that somebody has edited; they are left as they are.
+        The files that a user has edited; they are left as they are.
     """
     folder = Path(folder).resolve()
-    name = model_name(folder)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.name)  # fit for addresses and paths
     alone, merged = (text.replace("NAME", name) for text in (COMPOSE, COMPOSE + BATCHING_FLAGS))
     if batching is None:
         batching = _read(folder / "compose.yaml") == merged
@@ -84,23 +84,15 @@ def write_serving_files(folder: str | Path, batching: bool | None = None) -> lis
     }
     if batching:
         texts["batching_parameters.txt"] = BATCHING_PARAMETERS
-    untouched = {None, alone, merged}
     edited = []
     for file, text in texts.items():
-        found = _read(folder / file)
-        if found == text:
-            continue
-        if found not in untouched:
+        present = _read(folder / file)
+        if present not in (None, text, alone, merged):
             edited.append(folder / file)
-            continue
-        with replacing(folder / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        elif present != text:
+            with replacing(folder / file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     return edited
-
-
-def model_name(folder: Path) -> str:
-    """Returns what the server calls the model: the folder's name, fit for addresses and paths."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.name)
 
 
 def _read(file: Path) -> str | None:

@@ -1,22 +1,22 @@
-"""The network that is exported: a Keras model that only answers, for Keras' exporters to write.
+"""The network that is exported: a Keras model for inference only, which Keras' exporters write.
 
-Batch normalization is folded into the convolutions, which own their ReLU; dropout and the
+Batch normalization is folded into the convolutions, which apply their own ReLU; dropout and the
 auxiliary heads are gone; the preprocessing is inside.
 """
 
 import keras
 
-from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import inference_model
 from keras_googlenet.layers import LocalResponseNormalization, fold_batch_normalization
 from keras_googlenet.normal_form import (
     check_classifier,
+    check_image_shape,
     check_pixels,
     normal_form,
     preprocess_for,
 )
 
-TRUNK = (  # what computes in the precision of the export; the rest stays in float32
+TRUNK = (  # layers that compute in the precision of the export; the rest stays in float32
     keras.layers.Conv2D,
     keras.layers.ZeroPadding2D,
     keras.layers.MaxPooling2D,
@@ -26,26 +26,15 @@ TRUNK = (  # what computes in the precision of the export; the rest stays in flo
 
 
 def exported_network(model: keras.Model) -> keras.Model:
-    """Returns the main head of a network that can be exported.
-
-    Args:
-        model: Any GoogLeNet.
-
-    Returns:
-        The network in its normal form with one output, sharing weights with `model`.
+    """Returns the main head of any GoogLeNet in normal form, sharing weights with `model`.
 
     Raises:
-        UserError: If it is no GoogLeNet, gives no probabilities, does not take square images of
-            one size with three channels, or is for pixels of another range than [0, 255].
+        UserError: If it is no GoogLeNet, gives no probabilities, has no fixed square size of color
+            images, or is for pixels of another range than [0, 255].
     """
     network = inference_model(normal_form(model))
     check_classifier(network)
-    height, width, channels = network.inputs[0].shape[1:]
-    if height is None or height != width or channels != 3:
-        raise UserError(
-            f"the model takes images of {height}x{width} with {channels} channels; an export "
-            "needs one fixed square size and 3 channels."
-        )
+    check_image_shape(network)
     check_pixels(network)
     return network
 
@@ -54,43 +43,39 @@ def serving_network(
     model: keras.Model,
     precision: str = "float32",
     replacements: dict[str, keras.Layer] | None = None,
+    features: bool = False,
 ) -> keras.Model:
     """Builds the network that is exported.
 
     Args:
-        model: Any GoogLeNet; the main head is taken.
+        model: Any GoogLeNet; the main head is exported.
         precision: "float32" or "bfloat16": what the trunk computes in.
-        replacements: Layers that take the place of those of these names.
+        replacements: Layers to use in place of those of these names.
+        features: Whether `features`, `(n, channels)` float32 of the last pooling, is an output too.
 
     Returns:
         A model with copied weights from `image`, `(n, size, size, 3)` float32 RGB in [0, 255], to
-        `features`, `(n, channels)`, and `probabilities`, `(n, classes)`, both float32.
+        `probabilities`, `(n, classes)` float32.
 
     Raises:
         UserError: As `exported_network`.
     """
     network = exported_network(model)
-    copy = _answering(network, precision, replacements or {})
+    copy = _without_training(network, precision, replacements or {})
     image = keras.Input(network.inputs[0].shape[1:], name="image")
-    features, probabilities = copy(preprocess_for(network, image))
-    return keras.Model(image, {"features": features, "probabilities": probabilities})
+    pooled, probabilities = copy(preprocess_for(network, image))
+    outputs = {"features": pooled} if features else {}
+    return keras.Model(image, outputs | {"probabilities": probabilities})
 
 
-def answering_network(model: keras.Model, **options) -> keras.Model:
-    """Does what `serving_network` does, with `probabilities` as the only output."""
-    network = serving_network(model, **options)
-    answer = {"probabilities": network.output["probabilities"]}
-    return keras.Model(network.inputs[0], answer)
-
-
-def _answering(network: keras.Model, precision: str, replacements: dict) -> keras.Model:
-    """Copies a network without what only training needs: to `pool5` and `main`."""
+def _without_training(network: keras.Model, precision: str, replacements: dict) -> keras.Model:
+    """Copies a network, to `pool5` and `main`, without the layers that only training needs."""
     layers = {layer.name: layer for layer in network.layers}
     convolutions = {name for name in layers if isinstance(layers[name], keras.layers.Conv2D)}
     folded = {f"{name}_{part}" for name in convolutions for part in ("bn", "relu")}
 
     def clone(layer):
-        return replacements.get(layer.name) or _copied(layer, precision)
+        return replacements.get(layer.name) or _fresh_copy(layer, precision)
 
     def call(layer, *arguments, **options):
         if layer.name in folded or isinstance(layer, keras.layers.Dropout):
@@ -98,19 +83,19 @@ def _answering(network: keras.Model, precision: str, replacements: dict) -> kera
         return layer(*arguments, **options)
 
     outputs = [layers["pool5"].output, network.outputs[0]]
-    answering = keras.Model(network.inputs[0], outputs, name=network.name)
-    copy = keras.models.clone_model(answering, clone_function=clone, call_function=call)
+    whole = keras.Model(network.inputs[0], outputs, name=network.name)
+    copy = keras.models.clone_model(whole, clone_function=clone, call_function=call)
     for layer in copy.layers:
+        original = layers[layer.name]
         if layer.name in convolutions:
-            layer.set_weights(
-                fold_batch_normalization(layers[layer.name], layers.get(f"{layer.name}_bn"))
-            )
+            norm = layers.get(f"{layer.name}_bn")
+            layer.set_weights(fold_batch_normalization(original, norm))
         elif layer.name not in replacements:
-            layer.set_weights(layers[layer.name].get_weights())
+            layer.set_weights(original.get_weights())
     return copy
 
 
-def _copied(layer, precision: str):
+def _fresh_copy(layer, precision: str):
     """Makes a layer or operation without weights, for the precision."""
     config = layer.get_config()
     if isinstance(layer, keras.layers.Conv2D):
