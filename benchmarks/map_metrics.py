@@ -1,7 +1,9 @@
-"""How good maps are, where the truth is known, and by what happens to the class without them."""
+"""How good maps are: by masks of the objects, by deleting pixels, and by random networks."""
 
+import random
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 from scipy import ndimage, stats
 
@@ -175,3 +177,32 @@ def _curve(predict, before, after, maps, classes, steps: int) -> np.ndarray:
         probabilities = predict(np.where(changed, after, before))
         columns.append(probabilities[np.arange(count), list(classes)])
     return np.stack(columns, axis=1)
+
+
+def randomize(network: keras.Model, lowest: str, seed: int = 0) -> keras.Model:
+    """Copies a network with new random weights from its end down to a layer.
+
+    Args:
+        network: A functional model.
+        lowest: Name of the first layer, counted from the image, that is random.
+        seed: Decides the weights.
+
+    Returns:
+        The copy. Layers that do not depend on `lowest`, nor it on them, such as other branches of
+        the same module, are random if they stand after it in `network.layers`.
+
+    Raises:
+        ValueError: If there is no such layer.
+    """
+    names = [layer.name for layer in network.layers]
+    if lowest not in names:
+        raise ValueError(f"`lowest` must be a layer of the network. Received: {lowest=}.")
+    state = random.getstate()
+    random.seed(seed)  # Keras draws the seeds of its initializers here
+    try:
+        copied = keras.models.clone_model(network)
+    finally:
+        random.setstate(state)
+    for name in names[: names.index(lowest)]:
+        copied.get_layer(name).set_weights(network.get_layer(name).get_weights())
+    return copied
