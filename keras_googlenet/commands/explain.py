@@ -35,13 +35,16 @@ def main():
     flags = parse_flags()
     errors = []
     cli.start_tensorflow()
+    from tqdm import tqdm
+
     from keras_googlenet import models
     from keras_googlenet.data import image_files
     from keras_googlenet.explaining import figures, report
     from keras_googlenet.progress_bar import Progress
 
     files = list_images(flags, errors)
-    cli.fail_if(errors if not files else [])
+    if not files:
+        cli.fail_if(errors)
     loaded = models.load(flags.model, flags.variant)
     classes = [index for text in flags.classes for index in find_classes(text, loaded.labels)]
     if len(classes) > 1 and (flags.figure != "map" or flags.method == "all"):
@@ -55,7 +58,8 @@ def main():
             errors.append(error)
         else:
             scores = explain(flags, loaded, image, classes, path)
-            print(f"{scores} -> {path}", flush=True)
+            with tqdm.external_write_mode():  # above the bar
+                print(f"{scores} -> {path}", flush=True)
             entries.append(report.Entry(path.name, file, report.thumbnail(image.square), scores))
         progress.update(1)
     progress.close()
@@ -72,8 +76,7 @@ def parse_flags() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     add = parser.add_argument
     cli.add_model(parser)
-    images = "image file, or folder of them"
-    add("images", metavar="IMAGE", nargs="+", type=cli.local, help=images)
+    add("images", metavar="IMAGE", nargs="+", type=cli.local, help="image file, or folder of them")
     output = f"file or folder (default: IMAGE with _cam.png, or the folder {FOLDER})"
     add("--output", type=cli.local_path, help=output)
     classes = (
@@ -102,15 +105,10 @@ def parse_flags() -> argparse.Namespace:
         parser.error("--method all is a figure of its own: leave --heads out.")
     if flags.layer and flags.method in METHODS and not METHODS[flags.method].uses_layer:
         parser.error(f"--method {flags.method} is of the pixels: leave --layer out.")
-    check_output(flags, parser)
-    return flags
-
-
-def check_output(flags: argparse.Namespace, parser: argparse.ArgumentParser):
-    """Refuses an --output that is a folder in place of a file, or the reverse."""
     if flags.output and is_folder(flags) == (flags.output.suffix.lower() in FIGURE_SUFFIXES):
         kind = "a folder" if is_folder(flags) else f"a figure ({', '.join(FIGURE_SUFFIXES)})"
         parser.error(f"--output must be {kind} here; it is {flags.output}.")
+    return flags
 
 
 def find_classes(text: str, labels: Sequence[str]) -> list[int]:

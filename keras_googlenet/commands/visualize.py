@@ -92,25 +92,14 @@ def visualize_units(flags: argparse.Namespace, loaded, asked):
 
     from keras_googlenet.features import units, visualization
 
+    how = {name: getattr(flags, name) for name in ("neuron", "size", "steps", "diversity", "seed")}
     channels = asked.channels or [None]
     together = max(1, IMAGES_TOGETHER // flags.diversity)
     images = []
     for start in range(0, len(channels), together):
         part = asked.channels and asked.channels[start : start + together]
         cli.note(f"drawing {asked.layer} {part or ''}: {flags.steps} steps")
-        images.append(
-            visualization.visualize(
-                loaded.model,
-                asked.layer,
-                part,
-                neuron=flags.neuron,
-                size=flags.size,
-                steps=flags.steps,
-                diversity=flags.diversity,
-                seed=flags.seed,
-                progress=True,
-            )
-        )
+        images += [visualization.visualize(loaded.model, asked.layer, part, progress=True, **how)]
     names = [units.unit_name(asked, channel, loaded.labels) for channel in channels]
     return names, np.concatenate(images)
 

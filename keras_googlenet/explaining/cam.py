@@ -91,20 +91,10 @@ _networks = weakref.WeakKeyDictionary()  # model in normal form -> head -> its l
 def logit_network(model: keras.Model, head: str = "main") -> keras.Model:
     """Copies the part of a network from its trunk to the logits of one head.
 
-    The copy computes in float32 whatever the policy of the original, so that the parts of a map
-    add up. It is made once for a model and head, and is given the model's weights at each call,
-    so that it follows training.
-
-    Args:
-        model: A GoogLeNet, as `normal_form` takes it.
-        head: "main", "aux1" or "aux2".
-
-    Returns:
-        A model `(n, h, w, channels) -> (n, classes)`, from preprocessed images.
-
-    Raises:
-        UserError: If `model` is no GoogLeNet or has no such head, or its preprocessing cuts a
-            part out of the image.
+    It takes preprocessed images and computes in float32 whatever the policy of the original, so
+    that the parts of a map add up. It is copied once for a model and head, and is given the model's
+    weights at each call, so that it follows training. Raises `UserError` if the model has no such
+    head, or crops or pads the image.
     """
     model = normal_form(model)
     networks = _networks.setdefault(model, {})

@@ -36,19 +36,12 @@ _QUALITY = 88  # of the JPEG on a page; as PNG it would be five times as large
 
 
 class ClassifiedImage(NamedTuple):
-    """An image with the scores that a network gives it.
-
-    Attributes:
-        file: Where it comes from.
-        crop: `(size, size, 3)` float32 RGB in [0, 255]: the network's input.
-        square: `(s, s, 3)` uint8: the same crop at the image's own resolution.
-        scores: Head -> `(classes,)` probabilities, of the heads that the model has.
-    """
+    """An image with the scores that a network gives it."""
 
     file: str
-    crop: np.ndarray
-    square: np.ndarray
-    scores: dict[str, np.ndarray]
+    crop: np.ndarray  # (size, size, 3) float32 RGB in [0, 255]: the network's input
+    square: np.ndarray  # (s, s, 3) uint8: the same crop at the image's own resolution
+    scores: dict[str, np.ndarray]  # head -> (classes,) probabilities
 
 
 class Panel(NamedTuple):
@@ -136,14 +129,7 @@ def _class_title(loaded, image: ClassifiedImage, index: int, head: str, found: n
 
 
 def draw_panels(square: np.ndarray, panels: Sequence[Panel], unit: str, shared: bool) -> Figure:
-    """Draws maps over an image, beside the image alone.
-
-    Args:
-        square: `(s, s, 3)` uint8 RGB, at any resolution.
-        panels: The maps; each is stretched over the image.
-        unit: What the color bars measure.
-        shared: Whether the maps have one scale, so that they can be compared.
-    """
+    """Draws maps over an image, beside the image alone; `shared` gives them one scale."""
     columns = min(len(panels) + 1, _COLUMNS)
     rows = -(-(len(panels) + 1) // columns)
     size = (columns * (_INCHES + 0.7), rows * (_INCHES + 0.8))
@@ -166,13 +152,7 @@ def draw_panels(square: np.ndarray, panels: Sequence[Panel], unit: str, shared: 
 
 
 def draw_branch_maps(square: np.ndarray, modules: dict[str, BranchMaps], title: str) -> Figure:
-    """Draws a row for each module: its evidence, that of each branch, and the shares as bars.
-
-    Args:
-        square: `(s, s, 3)` uint8 RGB.
-        modules: As `branch_maps_of_modules` returns them.
-        title: What is explained.
-    """
+    """Draws a row for each module: its evidence, that of each branch, and the shares as bars."""
     branches = list(next(iter(modules.values())))
     figure = Figure(figsize=(13.5, 1.85 * len(modules) + 0.9), layout="constrained")
     figure.suptitle(title)

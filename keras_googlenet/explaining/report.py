@@ -41,29 +41,16 @@ _METHODS = (
 
 
 class Entry(NamedTuple):
-    """An image in an index.
+    """An image in an index."""
 
-    Attributes:
-        link: File that explains it, beside the index.
-        name: File of the image.
-        thumbnail: Its `thumbnail`.
-        scores: Its classes with their scores.
-    """
-
-    link: str
-    name: str
+    link: str  # file that explains it, beside the index
+    name: str  # file of the image
     thumbnail: str
-    scores: str
+    scores: str  # its classes with their scores
 
 
 def render(loaded, image: figures.ClassifiedImage, index: int) -> str:
-    """Draws all figures of an image and returns them as one HTML page.
-
-    Args:
-        loaded: What `models.load` returns.
-        image: The image.
-        index: The class to explain.
-    """
+    """Draws all figures of one class of an image and returns them as one HTML page."""
     top = decode_predictions(image.scores["main"][None], labels=loaded.labels)[0]
     classes = [index, *(row.index for row in top if row.index != index)][:_SIDE_BY_SIDE]
     explained = loaded, image

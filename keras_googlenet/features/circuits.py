@@ -23,16 +23,8 @@ def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.nda
     normalization between them are ignored, so it is what the connection would be if they were
     linear; batch normalization's factors are multiplied in.
 
-    Args:
-        model: A GoogLeNet, as `normal_form` takes it.
-        source: Channels of a module's output, of one of its branches, or of the stem.
-        target: Channels of a convolution of the next module, or of its output.
-
-    Returns:
-        `(sources, targets, k, k)`; the center of a kernel is the target's own position.
-
-    Raises:
-        UserError: If no channel is named, or `source` does not feed `target` directly.
+    Returns `(sources, targets, k, k)`; the center of a kernel is the target's own position. Raises
+    `UserError` if no channel is named, or `source` does not feed `target` directly.
     """
     for units in (source, target):
         if units.channels is None:

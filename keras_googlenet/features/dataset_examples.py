@@ -31,19 +31,8 @@ def top_crops(
 ) -> list[list[np.ndarray]]:
     """Finds the top activations of channels: one position in an image, the best images first.
 
-    Args:
-        model: A GoogLeNet, as `normal_form` takes it.
-        layer: As for `visualize`.
-        channels: Channel indices; `None` for the layer as a whole, whose mean square counts.
-        batches: Images `(n, h, w, 3)` RGB in [0, 255], all of one size.
-        count: Crops of each channel.
-
-    Returns:
-        For each channel its crops, `(side, side, 3)` uint8: the unit's receptive field, or the
-        whole image where it is as large.
-
-    Raises:
-        UserError: If there is no such layer, or a batch is not as `check_images` wants it.
+    `channels` is `None` for the layer as a whole, whose mean square counts. Returns `count` crops
+    of each channel, `(side, side, 3)` uint8: the unit's receptive field, or the whole image.
     """
     model = normal_form(model)
     network = unit_network(model, layer)
@@ -68,9 +57,6 @@ def top_crops(
 
 def receptive_field(tensor) -> int:
     """Returns how many pixels across one unit sees; of several paths the widest.
-
-    Args:
-        tensor: Of a functional model made of convolutions and pools.
 
     Example:
     >>> from keras_googlenet import GoogLeNet

@@ -15,13 +15,7 @@ _GAP = 2  # pixels between examples
 def draw_units(
     names: Sequence[str], images: np.ndarray, crops: Sequence[Sequence[np.ndarray]] | None = None
 ) -> Figure:
-    """Draws the images of units, each beside its dataset examples.
-
-    Args:
-        names: Of the units.
-        images: `(n, diversity, size, size, 3)` RGB in [0, 255].
-        crops: For each unit its examples, uint8.
-    """
+    """Draws `(n, diversity, size, size, 3)` images of units, each beside its dataset examples."""
     tiles = [list(row.astype("uint8")) for row in images]
     if crops is not None:
         tiles = [[*row, collage(examples)] for row, examples in zip(tiles, crops, strict=True)]
@@ -56,13 +50,7 @@ def draw_circuit(
     sources: Sequence[tuple[str, np.ndarray]],
     targets: Sequence[tuple[str, np.ndarray]],
 ) -> Figure:
-    """Draws expanded weights between images of the channels that they connect.
-
-    Args:
-        weights: `(sources, targets, k, k)`, as `expanded_weights` returns them.
-        sources: Name and image, `(size, size, 3)` RGB in [0, 255], of each: the rows.
-        targets: The same of each: the columns.
-    """
+    """Draws `expanded_weights` between the names and images of the channels that they connect."""
     rows, columns = len(sources) + 1, len(targets) + 1
     size = (columns * 2.1 + 1.2, rows * 2.2 + 0.3)
     figure = Figure(figsize=size, layout="constrained")

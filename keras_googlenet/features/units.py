@@ -21,16 +21,10 @@ class Units(NamedTuple):
 
 
 def parse_units(text: str, model: keras.Model, labels: Sequence[str] | None = None) -> Units:
-    """Parses what a user writes for units.
+    """Parses `LAYER` for all of it, or `LAYER:` and indices or ranges with commas between them.
 
-    Args:
-        text: `LAYER` for all of it, or `LAYER:` and indices or ranges with commas between them,
-            as in `inception_4c_output:3,12-20`; after `main:` also names of classes.
-        model: A GoogLeNet, as `normal_form` takes it.
-        labels: Class names.
-
-    Raises:
-        UserError: If there is no such layer or channel.
+    After `main:` names of classes work too. Raises `UserError` if there is no such layer or
+    channel.
     """
     layer, _, indices = text.partition(":")
     model = normal_form(model)

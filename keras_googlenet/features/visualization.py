@@ -117,6 +117,7 @@ def unit_network(model: keras.Model, layer: str) -> keras.Model:
 
 
 def _before_relu(layer):
+    """Returns the tensor that goes into a layer's ReLU, or ReLUs."""
     if isinstance(layer, keras.layers.Concatenate):
         parts = [_before_relu(tensor._keras_history.operation) for tensor in layer.input]
         return keras.layers.Concatenate(name=f"{layer.name}_before_relu")(parts)
@@ -190,12 +191,7 @@ def _spectrum_scale(size: int) -> np.ndarray:
 
 
 def transform(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Jitters, scales and rotates each of `(n, size, size, 3)` images by random amounts.
-
-    Args:
-        images: Float32 RGB in [0, 255].
-        seed: `(2,)` integers.
-    """
+    """Jitters, scales and rotates each of `(n, size, size, 3)` images by random amounts."""
     seeds = tf.random.split(seed, 3)
     count = tf.shape(images)[0]
     shift = tf.random.stateless_uniform((count, 2), seeds[0], -_JITTER, _JITTER)
@@ -205,13 +201,9 @@ def transform(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def warp(images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
-    """Shifts, scales and rotates images around their center, with gray outside.
+    """Shifts, scales and rotates `(n, size, size, 3)` images around their center, gray outside.
 
-    Args:
-        images: `(n, size, size, 3)`.
-        shift: `(n, 2)` in pixels.
-        scale: `(n,)`; above 1 enlarges.
-        angle: `(n,)` in radians, counterclockwise.
+    `shift` is `(n, 2)` in pixels, `scale` above 1 enlarges, `angle` is counterclockwise in radians.
     """
     size = images.shape[1]
     center = (size - 1) / 2
