@@ -207,6 +207,7 @@ def test_the_copy_goes_with_its_model():
     model = network(aux_heads=False)
     references = weakref.ref(model), weakref.ref(logit_network(model))
     del model
+    gc.collect()  # the model, and with it the entry that holds the copy
     gc.collect()
     assert [reference() for reference in references] == [None, None]
 
