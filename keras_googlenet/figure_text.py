@@ -4,33 +4,32 @@ import functools
 import unicodedata
 
 _NO_LETTERS = ("Last Resort High-Efficiency",)  # has a box for every character
-_MARK = "\u200e"  # left-to-right mark, which is not seen
+_NOT_DRAWN = ("Cc", "Cn", "Co", "Cs")  # control, unassigned, private use, half of a pair
+_MARK = "\u200e"  # the invisible left-to-right mark
 _DEFAULT = "DejaVu Sans"  # comes with matplotlib
-_REGULAR = 400  # of other weights alone matplotlib complains
+_REGULAR = 400  # matplotlib logs a warning about a family of other weights
 _ORDERS_TEXT = (3, 11)  # the first matplotlib that writes Arabic and Hebrew from right to left
 
 
 def drawable(name: str, index: int) -> str:
-    """Returns a class name for a figure, or `class INDEX` if it cannot be drawn.
+    r"""Returns a class name for a figure, or `class INDEX` if it cannot be drawn.
 
     Control characters are left out. Letters that no installed font has, and Arabic and Hebrew
     before matplotlib 3.11, cannot be drawn.
 
     Example:
-    >>> drawable("cost in $ or $", 3), drawable("\U00013000", 3)
-    ('cost in $ or $', 'class 3')
+    >>> drawable("from $5 to $7", 3), drawable("\x07", 3)
+    ('from $5 to $7', 'class 3')
     """
     import matplotlib
 
-    name = "".join(letter for letter in name if _kind(letter) not in ("Cc", "Cn", "Co", "Cs"))
+    name = "".join(one for one in name if unicodedata.category(one) not in _NOT_DRAWN)
     name = unicodedata.normalize("NFC", name).strip()
     leftward = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
-    if not name or not _fonts_of(name):
+    ordered = not leftward or matplotlib.__version_info__ >= _ORDERS_TEXT
+    if not name or not ordered or not _fonts_of(name):
         return f"class {index}"
-    if not leftward:
-        return name
-    shown = f"{_MARK}{name}{_MARK}"  # a score after it stays after it
-    return shown if matplotlib.__version_info__ >= _ORDERS_TEXT else f"class {index}"
+    return f"{_MARK}{name}{_MARK}" if leftward else name  # so that a score stays on the right
 
 
 def show_as_it_is(figure):
@@ -50,7 +49,7 @@ def show_as_it_is(figure):
 @functools.cache
 def _fonts_of(text: str) -> tuple[str, ...] | None:
     """Returns installed fonts that together have all letters of a text, if there are such."""
-    missing = {ord(letter) for letter in text if _kind(letter)[0] not in "CZ"}
+    missing = {ord(letter) for letter in text if unicodedata.category(letter)[0] not in "CZ"}
     chosen = [_DEFAULT]
     for font, file in _installed_fonts().items():
         letters = _letters(file) if missing else set()
@@ -77,7 +76,3 @@ def _letters(file: str) -> set[int]:
     from matplotlib.font_manager import get_font
 
     return set(get_font(file).get_charmap())
-
-
-def _kind(letter: str) -> str:
-    return unicodedata.category(letter)
