@@ -64,7 +64,7 @@ def main():
         progress.update(1)
     progress.close()
     image_files.note_turned(turned, cli.note)
-    if entries and is_folder(flags):
+    if entries and flags.several:
         index = paths[0].parent / INDEX
         write_page(index, report.render_index(f"{flags.model}: {len(entries)} images", entries))
         print(index)
@@ -80,8 +80,8 @@ def parse_flags() -> argparse.Namespace:
     output = f"file or folder (default: IMAGE with _cam.png, or the folder {FOLDER})"
     add("--output", type=cli.local_path, help=output)
     classes = (
-        "names, wnids or indices of classes (default: the best class); quote a name with a comma "
-        "in it, as in '\"red, round\",star', or repeat the flag for each class"
+        "names, wnids or indices of classes (default: the best class); in a list, quote a name "
+        "that has a comma, as in '\"red, round\",star', or repeat the flag for each class"
     )
     add("--classes", metavar="NAME,...", action="append", default=[], help=classes)
     layer = (
@@ -90,7 +90,7 @@ def parse_flags() -> argparse.Namespace:
     )
     add("--layer", help=layer)
     add("--method", default="gradcam", choices=(*METHODS, "all"), help="all: side by side")
-    add("--head", default="main", choices=("main", "aux1", "aux2"), help="whose class is explained")
+    add("--head", default="main", choices=("main", "aux1", "aux2"), help="whose score is explained")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--branches", action="store_true", help="every branch of every module")
     kinds.add_argument("--heads", action="store_true", help="the main head beside aux1 and aux2")
@@ -105,8 +105,9 @@ def parse_flags() -> argparse.Namespace:
         parser.error("--method all is a figure of its own: leave --heads out.")
     if flags.layer and flags.method in METHODS and not METHODS[flags.method].uses_layer:
         parser.error(f"--method {flags.method} is of the pixels: leave --layer out.")
-    if flags.output and is_folder(flags) == (flags.output.suffix.lower() in FIGURE_SUFFIXES):
-        kind = "a folder" if is_folder(flags) else f"a figure ({', '.join(FIGURE_SUFFIXES)})"
+    flags.several = len(flags.images) > 1 or Path(flags.images[0]).is_dir()
+    if flags.output and flags.several == (flags.output.suffix.lower() in FIGURE_SUFFIXES):
+        kind = "a folder" if flags.several else f"a figure ({', '.join(FIGURE_SUFFIXES)})"
         parser.error(f"--output must be {kind} here; it is {flags.output}.")
     return flags
 
@@ -120,11 +121,6 @@ def find_classes(text: str, labels: Sequence[str]) -> list[int]:
     except UserError:
         names = next(csv.reader([text], skipinitialspace=True), [])
         return [find_class(name, labels) for name in names if name.strip()]
-
-
-def is_folder(flags: argparse.Namespace) -> bool:
-    """Returns whether a folder with an index is written, and not one file."""
-    return len(flags.images) > 1 or any(Path(image).is_dir() for image in flags.images)
 
 
 def list_images(flags: argparse.Namespace, errors: list[UserError]) -> list[str]:
@@ -151,7 +147,7 @@ def output_paths(flags: argparse.Namespace, files: list[str]) -> list[Path]:
     """Returns the file for each image: one of its own, and not one of the images."""
     kind = "methods" if flags.method == "all" else flags.figure
     ending = {"map": "_cam.png", "report": ".html"}.get(kind, f"_{kind}.png")
-    if is_folder(flags) or flags.report:
+    if flags.several or flags.report:
         folder = flags.report or flags.output or FOLDER
         names = distinct_names((Path(file).stem for file in files), ending)
         paths = [folder / name for name in names]

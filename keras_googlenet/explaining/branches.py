@@ -65,7 +65,12 @@ def branch_maps_of_modules(
     seen = modules_seen(network)
     modules = seen if modules is None else modules
     for module in modules:
-        _check_module(module, seen, head)
+        if module not in seen:
+            near = ", ".join(nearest(module, seen, cutoff=0.5)) or seen[-1]
+            raise UserError(
+                f"`module` must be one that the head {head} sees ({', '.join(seen)}), such as "
+                f"{near}. Received: {module=}."
+            )
     index = choose_classes(network, inputs, class_index, labels)[0]
     outputs = [network.get_layer(f"inception_{module}_output").output for module in modules]
     watched = keras.Model(network.inputs, [*outputs, network.output])
@@ -96,12 +101,3 @@ def _split(network, module: str, activation: np.ndarray, gradient: np.ndarray) -
     ends = np.cumsum([tensor.shape[-1] for tensor in inputs])
     parts = np.split(weighted, ends[:-1], axis=-1)
     return {branch: part.sum(axis=-1) for branch, part in zip(BRANCHES, parts, strict=True)}
-
-
-def _check_module(module: str, seen: list[str], head: str):
-    if module not in seen:
-        near = ", ".join(nearest(module, seen, cutoff=0.5)) or seen[-1]
-        raise UserError(
-            f"`module` must be one that the head {head} sees ({', '.join(seen)}), such as {near}. "
-            f"Received: {module=}."
-        )

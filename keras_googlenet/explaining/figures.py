@@ -21,7 +21,7 @@ from keras_googlenet.explaining.branches import BranchMaps, branch_maps_of_modul
 from keras_googlenet.explaining.cam import default_layer, gradcam, logit_network
 from keras_googlenet.explaining.methods import METHODS
 from keras_googlenet.figure_text import drawable, show_as_it_is
-from keras_googlenet.googlenet import HEADS
+from keras_googlenet.googlenet import BRANCHES, HEADS
 from keras_googlenet.imagenet import check_scores
 from keras_googlenet.labels import split_label
 from keras_googlenet.normal_form import preprocess_for
@@ -42,13 +42,6 @@ class ClassifiedImage(NamedTuple):
     crop: np.ndarray  # (size, size, 3) float32 RGB in [0, 255]: the network's input
     square: np.ndarray  # (s, s, 3) uint8: the same crop at the image's own resolution
     scores: dict[str, np.ndarray]  # head -> (classes,) probabilities
-
-
-class Panel(NamedTuple):
-    """A map, `(h, w)` at least 0, with its title."""
-
-    title: str
-    map: np.ndarray
 
 
 def classify(loaded, file: str, image: tf.Tensor) -> ClassifiedImage:
@@ -80,7 +73,7 @@ def draw_classes(
     panels = []
     for index in classes:
         found = gradcam(loaded.model, image.crop[None], index, layer, method, head=head)[0]
-        panels.append(Panel(_class_title(loaded, image, index, head, found), found))
+        panels.append((_class_title(loaded, image, index, head, found), found))
     return draw_panels(image.square, panels, METHODS[method].unit, shared=True)
 
 
@@ -95,7 +88,7 @@ def draw_methods(
         title = f"{name}, {layer if method.uses_layer else 'pixels'}"
         if not found.any():
             title += f": no evidence for {_drawn_name(loaded, index)}"
-        panels.append(Panel(title, found))
+        panels.append((title, found))
     return draw_panels(image.square, panels, "", shared=False)
 
 
@@ -107,16 +100,26 @@ def draw_heads(loaded, image: ClassifiedImage, index: int, method: str) -> Figur
         found = gradcam(loaded.model, image.crop[None], index, layer, method, head=head)[0]
         module = layer.split("_")[1]
         title = f"{head} ({module}): {_class_title(loaded, image, index, head, found)}"
-        panels.append(Panel(title, found))
+        panels.append((title, found))
     return draw_panels(image.square, panels, METHODS[method].unit, shared=False)
 
 
 def draw_branches(loaded, image: ClassifiedImage, index: int, head: str) -> Figure:
-    """Draws every branch's evidence for one class, in every module that the head sees."""
+    """Draws a row for each module that the head sees: evidence, branches and their shares."""
     modules = branch_maps_of_modules(loaded.model, image.crop, None, index, head=head)
+    figure = Figure(figsize=(13.5, 1.85 * len(modules) + 0.9), layout="constrained")
     name, score = _drawn_name(loaded, index), image.scores[head][index]
-    title = f"evidence for {name} ({head} head, {score:.1%}): red for, blue against"
-    return draw_branch_maps(image.square, modules, title)
+    figure.suptitle(f"evidence for {name} ({head} head, {score:.1%}): red for, blue against")
+    widths = [1.0] * (1 + len(BRANCHES)) + [1.5]
+    grid = figure.subplots(len(modules), len(widths), squeeze=False, width_ratios=widths)
+    for cell, title in zip(grid[0], ["all four", *BRANCHES, "share of the evidence"], strict=True):
+        cell.set_title(title)
+    for row, (module, maps) in zip(grid, modules.items(), strict=True):
+        _draw_module(figure, row, image.square, maps)
+        beside = {"transform": row[0].transAxes, "ha": "right", "va": "center"}
+        row[0].text(-0.12, 0.5, module, size=14, **beside)
+        _draw_shares(row[-1], maps)
+    return figure
 
 
 def _drawn_name(loaded, index: int) -> str:
@@ -128,8 +131,10 @@ def _class_title(loaded, image: ClassifiedImage, index: int, head: str, found: n
     return title if found.any() else f"no evidence for {title}"
 
 
-def draw_panels(square: np.ndarray, panels: Sequence[Panel], unit: str, shared: bool) -> Figure:
-    """Draws maps over an image, beside the image alone; `shared` gives them one scale."""
+def draw_panels(
+    square: np.ndarray, panels: Sequence[tuple[str, np.ndarray]], unit: str, shared: bool
+) -> Figure:
+    """Draws titled maps over an image, beside the image alone; `shared` gives them one scale."""
     columns = min(len(panels) + 1, _COLUMNS)
     rows = -(-(len(panels) + 1) // columns)
     size = (columns * (_INCHES + 0.7), rows * (_INCHES + 0.8))
@@ -137,34 +142,16 @@ def draw_panels(square: np.ndarray, panels: Sequence[Panel], unit: str, shared: 
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for cell in axes:
         cell.set_axis_off()
-    extent = _extent(square)
-    axes[0].imshow(square, extent=extent)
+    axes[0].imshow(square)
     axes[0].set_title("what the network saw")
-    highest = [float(np.percentile(panel.map, _BRIGHTEST)) for panel in panels]
-    for cell, panel, top in zip(axes[1:], panels, highest, strict=False):
+    highest = [float(np.percentile(one, _BRIGHTEST)) for _, one in panels]
+    for cell, (title, one), top in zip(axes[1:], panels, highest, strict=False):
         top = (max(highest) if shared else top) or 1.0
-        cell.imshow(_gray(square), cmap="gray", extent=extent, vmin=0, vmax=255)
-        drawn = cell.imshow(panel.map, "viridis", alpha=0.6, extent=extent, vmin=0, vmax=top)
-        cell.set_title(textwrap.fill(panel.title, _TITLE))
+        extent = _draw_gray(cell, square)
+        drawn = cell.imshow(one, "viridis", alpha=0.6, extent=extent, vmin=0, vmax=top)
+        cell.set_title(textwrap.fill(title, _TITLE))
         bar = figure.colorbar(drawn, ax=cell, shrink=0.8, extend="max", label=unit)
         bar.formatter.set_powerlimits((-2, 4))
-    return figure
-
-
-def draw_branch_maps(square: np.ndarray, modules: dict[str, BranchMaps], title: str) -> Figure:
-    """Draws a row for each module: its evidence, that of each branch, and the shares as bars."""
-    branches = list(next(iter(modules.values())))
-    figure = Figure(figsize=(13.5, 1.85 * len(modules) + 0.9), layout="constrained")
-    figure.suptitle(title)
-    widths = [1.0] * (1 + len(branches)) + [1.5]
-    grid = figure.subplots(len(modules), len(widths), squeeze=False, width_ratios=widths)
-    for cell, name in zip(grid[0], ["all four", *branches, "share of the evidence"], strict=True):
-        cell.set_title(name)
-    for row, (module, maps) in zip(grid, modules.items(), strict=True):
-        _draw_module(figure, row, square, maps)
-        beside = {"transform": row[0].transAxes, "ha": "right", "va": "center"}
-        row[0].text(-0.12, 0.5, module, size=14, **beside)
-        _draw_shares(row[-1], maps)
     return figure
 
 
@@ -172,10 +159,9 @@ def _draw_module(figure, row, square: np.ndarray, maps: BranchMaps):
     """Uses one scale for a module: its branches add up to the first map."""
     whole = sum(maps.values())
     top = max(float(np.abs(one).max()) for one in (whole, *maps.values())) or 1.0
-    extent = _extent(square)
     scale = Normalize(-top, top)
     for cell, one in zip(row, (whole, *maps.values()), strict=False):
-        cell.imshow(_gray(square), "gray", extent=extent, vmin=0, vmax=255, alpha=0.7)
+        extent = _draw_gray(cell, square, alpha=0.7)
         strength = 0.25 + 0.7 * np.abs(one) / top  # where there is no evidence, the image shows
         cell.imshow(one, "RdBu_r", norm=scale, extent=extent, alpha=strength)
         cell.set_axis_off()
@@ -197,13 +183,11 @@ def _draw_shares(cell, maps: BranchMaps):
     cell.spines[:].set_visible(False)
 
 
-def _extent(square: np.ndarray) -> tuple[int, int, int, int]:
-    return (0, square.shape[1], square.shape[0], 0)
-
-
-def _gray(square: np.ndarray) -> np.ndarray:
-    """Removes the colors, so that those of the map are the only ones."""
-    return square.mean(axis=-1)
+def _draw_gray(cell, square: np.ndarray, alpha: float = 1.0) -> tuple[int, int, int, int]:
+    """Draws an image without its colors, and returns the extent for a map over it."""
+    extent = (0, square.shape[1], square.shape[0], 0)
+    cell.imshow(square.mean(axis=-1), "gray", extent=extent, vmin=0, vmax=255, alpha=alpha)
+    return extent
 
 
 def save(figure: Figure, path: str | Path):

@@ -11,17 +11,11 @@ from typing import NamedTuple
 
 
 class Method(NamedTuple):
-    """How a map is computed.
+    """How a map is computed."""
 
-    Attributes:
-        function: Its name in cam.py.
-        uses_layer: Whether it weights the channels of a layer; otherwise it is of the pixels.
-        unit: What the color bar measures.
-    """
-
-    function: str
-    uses_layer: bool
-    unit: str
+    function: str  # its name in cam.py
+    uses_layer: bool  # whether it weights the channels of a layer; otherwise it is of the pixels
+    unit: str  # of the color bar
 
 
 _EVIDENCE, _WEIGHTED = "evidence, logit per cell", "weighted activation"
