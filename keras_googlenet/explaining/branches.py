@@ -30,7 +30,7 @@ def branch_maps(
     over L is the logit without its bias.
 
     Args:
-        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
+        model: A GoogLeNet, as `normal_form` takes it. It is not changed.
         image: `(h, w, 3)` RGB in [0, 255] at the model's size; the variant's preprocessing is
             applied inside, unless the model has its own.
         module: "3a" to "5b", one that the head sees.
@@ -73,9 +73,9 @@ def branch_maps_of_modules(
             )
     index = choose_classes(network, inputs, class_index, labels)[0]
     outputs = [network.get_layer(f"inception_{module}_output").output for module in modules]
-    watched = keras.Model(network.inputs, [*outputs, network.output])
+    with_modules = keras.Model(network.inputs, [*outputs, network.output])
     with tf.GradientTape() as tape:
-        *activations, logits = watched([inputs], training=False)
+        *activations, logits = with_modules([inputs], training=False)
         gradients = tape.gradient(logits[0, index], activations)
     return {
         module: _split(network, module, activation[0].numpy(), gradient[0].numpy())

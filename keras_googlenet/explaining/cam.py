@@ -38,7 +38,7 @@ def gradcam(
     """Maps the evidence for a class over each image, through tf-keras-vis.
 
     Args:
-        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
+        model: A GoogLeNet, as `normal_form` takes it. It is not changed.
         images: `(n, h, w, 3)` RGB in [0, 255] at the model's size, of any numeric dtype; the
             variant's preprocessing is applied inside, unless the model has its own.
         class_index: A class by index, wnid or name, or one for each image; the best class of
@@ -78,7 +78,7 @@ def map_logits(
 
 
 def explained(model: keras.Model, images, head: str = "main") -> tuple[keras.Model, np.ndarray]:
-    """Returns the `logit_network` of a model, and what it takes for `(n, h, w, 3)` images."""
+    """Returns the `logit_network` of a model, and its inputs for `(n, h, w, 3)` images."""
     model = normal_form(model)
     network = logit_network(model, head)
     images = check_images(images, model.inputs[0].shape[1:3])

@@ -54,7 +54,7 @@ def visualize(
     ReLU, with a tenth of the gradient where the unit is off.
 
     Args:
-        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
+        model: A GoogLeNet, as `normal_form` takes it. It is not changed.
         layer: A convolution, a module's output, or "main" for classes.
         directions: Channel or class indices, or `(n, channels)` weights; `None` for one image of
             the layer as a whole, such as a branch: the mean of the squares of all its channels.
