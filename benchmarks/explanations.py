@@ -14,12 +14,10 @@ import time
 import numpy as np
 
 from keras_googlenet import cli
+from keras_googlenet.explaining.methods import METHODS
 
 MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
-GRADIENT_CAMS = ("gradcam", "gradcam++", "layercam")
-PIXELS = ("saliency", "smoothgrad")  # methods without a module
-METHODS = (*GRADIENT_CAMS, "scorecam", *PIXELS)
-COSTLY = ("scorecam", "smoothgrad")
+SLOW = ("scorecam", "smoothgrad")
 RANDOM_FROM = {"main": "main", "5a": "inception_5a_1x1", "4a": "inception_4a_1x1", "all": None}
 SANITY_MODULES = ("4d", "5b")
 BATCH = 50
@@ -29,11 +27,11 @@ def main():
     """Prints the two tables."""
     parser = cli.parser(__doc__)
     cli.add_model(parser)
-    parser.add_argument("--images", type=cli.positive, default=200, help="of validation")
-    few = "images of Score-CAM, SmoothGrad, the curves and the sanity check"
+    parser.add_argument("--images", type=cli.positive, default=200, help="of the validation set")
+    few = "images for Score-CAM, SmoothGrad, the curves and the sanity check"
     parser.add_argument("--few", type=cli.positive, default=20, help=few)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="rows")
-    size = "side of the views (default: the network's own); larger ones give finer maps"
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS], help="rows")
+    size = "side of the images (default: the network's own); larger ones give finer maps"
     parser.add_argument("--image-size", type=cli.positive, help=size)
     modules = "whose maps are measured"
     parser.add_argument("--modules", nargs="+", choices=MODULES, default=MODULES, help=modules)
@@ -46,13 +44,13 @@ def main():
 
     loaded = models.load(flags.model)
     size = flags.image_size or loaded.image_size
-    views, masks, labels = read_examples(flags.images, flags.data_dir, size)
+    crops, masks, labels = read_examples(flags.images, flags.data_dir, size)
     network = logit_network(loaded.model)
     network = copy_trunk(network, network.output, any_size=True)
-    bench = Bench(network, loaded, views, masks, labels, flags.few)
-    score = (bench.predict(views).argmax(axis=-1) == labels).mean()
+    bench = Bench(network, loaded, crops, masks, labels, flags.few)
+    score = (bench.predict(crops).argmax(axis=-1) == labels).mean()
     print(
-        f"{len(views)} images of {size} pixels, accuracy {score:.1%}; "
+        f"{len(crops)} images of {size} pixels, accuracy {score:.1%}; "
         f"the object covers {masks.mean():.1%} of one"
     )
     print_quality(bench, flags.methods, flags.modules)
@@ -62,15 +60,15 @@ def main():
 class Bench:
     """Examples, and a network that ends in logits."""
 
-    def __init__(self, network, loaded, views, masks, labels, few):
+    def __init__(self, network, loaded, crops, masks, labels, few):
         import tensorflow as tf
 
         from keras_googlenet.normal_form import trunk_inputs
 
         self.network, self.loaded = network, loaded
-        self.views, self.masks, self.labels, self.few = views, masks, labels, few
+        self.crops, self.masks, self.labels, self.few = crops, masks, labels, few
         self.prepare = trunk_inputs(loaded.model, any_size=True)
-        self.inputs = np.asarray(self.prepare(views), "float32")
+        self.inputs = np.asarray(self.prepare(crops), "float32")
         self.softmax = tf.function(lambda x: tf.nn.softmax(network([x], training=False)))
 
     def predict(self, images):
@@ -92,7 +90,7 @@ class Bench:
 
 
 def read_examples(count, data_dir, size):
-    """Reads views, `(n, size, size, 3)`, masks as the network sees them, and labels."""
+    """Reads crops, `(n, size, size, 3)`, masks as the network sees them, and labels."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -100,13 +98,13 @@ def read_examples(count, data_dir, size):
 
     datasets.open_dataset("shapes", data_dir)  # draws it on first use
     split = tfds.load("shapes", split="validation", data_dir=data_dir)
-    views, masks, labels = [], [], []
+    crops, masks, labels = [], [], []
     for example in split.take(count):
         mask = tf.tile(example["mask"], (1, 1, 3))
-        views.append(preprocessing.evaluation_crop(example["image"], size).numpy())
+        crops.append(preprocessing.evaluation_crop(example["image"], size).numpy())
         masks.append(preprocessing.evaluation_crop(mask, size).numpy()[..., 0] > 127.5)
         labels.append(int(example["label"]))
-    return np.stack(views), np.stack(masks), np.array(labels)
+    return np.stack(crops), np.stack(masks), np.array(labels)
 
 
 def print_quality(bench: Bench, methods, modules):
@@ -116,14 +114,14 @@ def print_quality(bench: Bench, methods, modules):
     print("|---" * 10 + "|")
     print_baselines(bench)
     for method in methods:
-        for module in ("5b",) if method in PIXELS else modules:
+        for module in modules if METHODS[method].uses_layer else ("5b",):
             print_row(bench, method, module)
 
 
 def print_baselines(bench: Bench):
     """Prints what maps without a network reach: noise, and a bright middle."""
     generator = np.random.default_rng(0)
-    size = bench.views.shape[1]
+    size = bench.crops.shape[1]
     away = np.hypot(*(np.mgrid[:size, :size] - (size - 1) / 2))
     middle = np.broadcast_to(away.max() - away, bench.masks.shape)
     for name, maps in (("noise", generator.random(bench.masks.shape)), ("middle", middle)):
@@ -132,53 +130,57 @@ def print_baselines(bench: Bench):
 
 def print_row(bench: Bench, method, module):
     """Prints the figures of one method at one module, with the time of a map."""
-    count = bench.few if method in COSTLY else len(bench.views)
+    count = bench.few if method in SLOW else len(bench.crops)
     began = time.perf_counter()
     maps = bench.maps(method, module, count)
     each = 1000 * (time.perf_counter() - began) / count
-    place = "pixels" if method in PIXELS else module
-    print(f"| {method} | {place} | {count} | {figures(bench, maps)} | {each:.0f} |", flush=True)
+    where = module if METHODS[method].uses_layer else "pixels"
+    print(f"| {method} | {where} | {count} | {figures(bench, maps)} | {each:.0f} |", flush=True)
 
 
 def figures(bench: Bench, maps) -> str:
     """Returns the cells of a row."""
-    from keras_googlenet.explaining import metrics
+    from benchmarks import map_metrics
 
     masks, few = bench.masks[: len(maps)], slice(0, bench.few)
     curves = [
-        curve(bench.predict, bench.views[few], maps[few], bench.labels[few])
-        for curve in (metrics.deletion_curve, metrics.insertion_curve)
+        curve(bench.predict, bench.crops[few], maps[few], bench.labels[few])
+        for curve in (map_metrics.deletion_curve, map_metrics.insertion_curve)
     ]
     cells = [
-        metrics.pointing_game(maps, masks).mean(),
-        metrics.pointing_game(maps, metrics.boxes(masks)).mean(),
-        metrics.energy_inside(maps, masks).mean(),
-        metrics.thresholded_iou(maps, masks).mean(),
-        *(metrics.area_under(curve).mean() for curve in curves),
+        map_metrics.pointing_game(maps, masks).mean(),
+        map_metrics.pointing_game(maps, map_metrics.boxes(masks)).mean(),
+        map_metrics.energy_inside(maps, masks).mean(),
+        map_metrics.thresholded_iou(maps, masks).mean(),
+        *(map_metrics.area_under(curve).mean() for curve in curves),
     ]
     return " | ".join(f"{cell:.3f}" for cell in cells)
 
 
 def print_sanity(bench: Bench, methods):
     """Prints rank correlations with maps of networks that are random from the end downwards."""
-    from keras_googlenet.explaining import metrics, sanity
+    from benchmarks import map_metrics
 
     print(f"\n| method | module | {' | '.join(f'random from {name}' for name in RANDOM_FROM)} |")
     print("|---" * (2 + len(RANDOM_FROM)) + "|")
     first = next(layer.name for layer in bench.network.layers if layer.weights)
-    random = [sanity.randomize(bench.network, lowest or first) for lowest in RANDOM_FROM.values()]
+    random = [
+        map_metrics.randomize(bench.network, lowest or first) for lowest in RANDOM_FROM.values()
+    ]
     for method in methods:
         if method == "scorecam":  # too slow for four more networks
             continue
-        for module in ("5b",) if method in PIXELS else SANITY_MODULES:
+        for module in SANITY_MODULES if METHODS[method].uses_layer else ("5b",):
             original = bench.maps(method, module, bench.few)
             cells = [
-                metrics.rank_correlation(original, bench.maps(method, module, bench.few, network))
+                map_metrics.rank_correlation(
+                    original, bench.maps(method, module, bench.few, network)
+                )
                 for network in random
             ]
             row = " | ".join(f"{cell.mean():+.2f}" for cell in cells)
-            place = "pixels" if method in PIXELS else module
-            print(f"| {method} | {place} | {row} |", flush=True)
+            where = module if METHODS[method].uses_layer else "pixels"
+            print(f"| {method} | {where} | {row} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Our feature visualization beside tf-keras-vis' ActivationMaximization, at the same budget.
+"""Feature visualization by this project and by tf-keras-vis' ActivationMaximization.
 
 python -m benchmarks.features imagenet --output features.png
 python -m benchmarks.features googlenet.keras --layer inception_4c_output --channels 12 13 14
 
 Both optimize the same network, channels, size and number of steps, tf-keras-vis with its defaults.
-The activation is what comes out of the ReLU, its mean over all places, of the finished picture and
-of the same after a treatment that neither optimizer knew: reduced to three quarters, saved as JPEG
-and enlarged again. A picture that keeps its activation shows something; one that loses it is noise.
+The activation is the mean after the ReLU over all positions, of the finished image and of the same
+image after a change that neither optimizer was given: reduced to three quarters, saved as JPEG and
+enlarged again. An image that keeps its activation shows a feature; one that loses it is noise.
 """
 
 import io
@@ -27,10 +27,10 @@ def main():
     cli.add_model(parser)
     add = parser.add_argument
     add("--layer", default="inception_4c_output", help="whose channels")
-    add("--channels", type=int, nargs="+", default=[12, 13, 14], help="their numbers")
-    add("--size", type=cli.positive, default=160, help="side of a picture in pixels")
+    add("--channels", type=int, nargs="+", default=[12, 13, 14], help="their indices")
+    add("--size", type=cli.positive, default=160, help="side of an image in pixels")
     add("--steps", type=cli.positive, default=200, help="steps of both optimizers")
-    add("--output", type=Path, default=Path("features.png"), help="picture to write")
+    add("--output", type=Path, default=Path("features.png"), help="file to write")
     flags = parser.parse_args()
     cli.start_tensorflow()
     from keras_googlenet import models
@@ -38,21 +38,21 @@ def main():
 
     loaded = models.load(flags.model, flags.variant)
     network = visualization.unit_network(loaded.model, flags.layer)
-    draw = {"here": ours, "tf-keras-vis": theirs}
-    found = {name: [] for name in draw}
+    draw = {"keras_googlenet": ours, "tf-keras-vis": theirs}
+    images = {name: [] for name in draw}
     print("| channel | by | s | activation | after reduction and JPEG |\n|---|---|---|---|---|")
     for channel in flags.channels:
-        for name, picture_of in draw.items():
-            began = time.perf_counter()
-            picture = picture_of(loaded, network, channel, flags)
-            seconds = time.perf_counter() - began
-            cells = [activation(network, loaded, x, channel) for x in (picture, treated(picture))]
+        for name, draw_image in draw.items():
+            start = time.perf_counter()
+            image = draw_image(loaded, network, channel, flags)
+            seconds = time.perf_counter() - start
+            cells = [activation(network, loaded, x, channel) for x in (image, changed(image))]
             print(
                 f"| {channel} | {name} | {seconds:.0f} | {cells[0]:.2f} | {cells[1]:.2f} |",
                 flush=True,
             )
-            found[name].append(picture)
-    save(found, flags)
+            images[name].append(image)
+    save(images, flags)
 
 
 def ours(loaded, network, channel, flags):
@@ -77,30 +77,30 @@ def theirs(loaded, network, channel, flags):
     pixels = keras.Model([image], network([preprocess_input(image, loaded.variant)]))
     tf.random.set_seed(0)
     np.random.seed(0)  # tf-keras-vis draws from NumPy's global generator
-    maximise = ActivationMaximization(pixels)
-    return np.asarray(maximise(CategoricalScore([channel]), steps=flags.steps))[0]
+    maximize = ActivationMaximization(pixels)
+    return np.asarray(maximize(CategoricalScore([channel]), steps=flags.steps))[0]
 
 
-def activation(network, loaded, picture, channel) -> float:
+def activation(network, loaded, image, channel) -> float:
     """Returns the mean of a channel after its ReLU."""
     from keras_googlenet.imagenet import preprocess_input
 
-    answers = network([preprocess_input(picture[None], loaded.variant)], training=False)
-    return float(np.maximum(answers[..., channel], 0).mean())
+    activations = network([preprocess_input(image[None], loaded.variant)], training=False)
+    return float(np.maximum(activations[..., channel], 0).mean())
 
 
-def treated(picture: np.ndarray) -> np.ndarray:
-    """Reduces a picture, saves it as JPEG and enlarges it again."""
+def changed(image: np.ndarray) -> np.ndarray:
+    """Reduces an image, saves it as JPEG and enlarges it again."""
     from PIL import Image
 
-    side = len(picture)
-    small = Image.fromarray(picture.astype("uint8")).resize((round(REDUCED * side),) * 2)
+    side = len(image)
+    small = Image.fromarray(image.astype("uint8")).resize((round(REDUCED * side),) * 2)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=QUALITY)
     return np.asarray(Image.open(file).resize((side, side), Image.BICUBIC), "float32")
 
 
-def save(found, flags):
+def save(images, flags):
     """Draws a row a tool and a column a channel."""
     from matplotlib.figure import Figure
 
@@ -109,9 +109,9 @@ def save(found, flags):
     columns = len(flags.channels)
     figure = Figure(figsize=(2.2 * columns, 4.9), layout="constrained")
     grid = figure.subplots(2, columns, squeeze=False)
-    for row, (name, pictures) in zip(grid, found.items(), strict=True):
-        for cell, picture, channel in zip(row, pictures, flags.channels, strict=True):
-            cell.imshow(picture.astype("uint8"))
+    for row, (name, drawn) in zip(grid, images.items(), strict=True):
+        for cell, image, channel in zip(row, drawn, flags.channels, strict=True):
+            cell.imshow(image.astype("uint8"))
             cell.set_title(f"{name}, {channel}", size=9)
             cell.set_axis_off()
     figures.save(figure, flags.output)

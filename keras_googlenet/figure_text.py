@@ -1,57 +1,74 @@
-"""Text that users bring, such as class names, in figures: drawn as it is, in a font that has it."""
+"""Text from users, such as class names, in figures: drawn literally, in fonts that have it."""
 
 import functools
 import unicodedata
 
-_NO_LETTERS = {"Last Resort High-Efficiency"}  # has a box for every character
+_NO_LETTERS = ("Last Resort High-Efficiency",)  # has a box for every character
+_NOT_DRAWN = ("Cc", "Cn", "Co", "Cs")  # control, unassigned, private use, half of a pair
+_MARK = "\u200e"  # the invisible left-to-right mark
 _DEFAULT = "DejaVu Sans"  # comes with matplotlib
+_REGULAR = 400  # matplotlib logs a warning about a family of other weights
+_ORDERS_TEXT = (3, 11)  # the first matplotlib that writes Arabic and Hebrew from right to left
 
 
-def drawable(name: str, number: int) -> str:
-    """Returns what a figure calls a class: its name, or `class NUMBER` if no font has its letters.
+def drawable(name: str, index: int) -> str:
+    r"""Returns a class name for a figure, or `class INDEX` if it cannot be drawn.
 
-    Args:
-        name: The name.
-        number: Index of the class.
+    Control characters are left out. Letters that no installed font has, and Arabic and Hebrew
+    before matplotlib 3.11, cannot be drawn.
+
+    Example:
+    >>> drawable("from $5 to $7", 3), drawable("\x07", 3)
+    ('from $5 to $7', 'class 3')
     """
-    return f"class {number}" if _font_of(name) is None else name
+    import matplotlib
+
+    name = "".join(one for one in name if unicodedata.category(one) not in _NOT_DRAWN)
+    name = unicodedata.normalize("NFC", name).strip()
+    leftward = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    ordered = not leftward or matplotlib.__version_info__ >= _ORDERS_TEXT
+    if not name or not ordered or not _fonts_of(name):
+        return f"class {index}"
+    return f"{_MARK}{name}{_MARK}" if leftward else name  # so that a score stays on the right
 
 
 def show_as_it_is(figure):
-    """Switches mathematics off in all texts of a figure, and finds fonts for their letters.
+    """Draws all texts of a matplotlib figure literally, each in fonts that have its letters.
 
-    Matplotlib reads what stands between two `$` as a formula. Call it before the figure is drawn.
-
-    Args:
-        figure: Of matplotlib.
+    Matplotlib else reads what stands between two `$` as a formula.
     """
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-        font = _font_of(text.get_text())
-        if font not in (None, _DEFAULT):
-            text.set_fontfamily([_DEFAULT, font])
+        fonts = _fonts_of(text.get_text())
+        if fonts not in (None, (_DEFAULT,)):
+            text.set_fontfamily(fonts)
 
 
 @functools.cache
-def _font_of(name: str) -> str | None:
-    """Returns an installed font that, beside the default one, has all letters of a name."""
-    wanted = {ord(letter) for letter in name if unicodedata.category(letter)[0] not in "CZ"}
-    fonts = _fonts()
-    missing = wanted - _letters(fonts[_DEFAULT])
-    if not missing:
-        return _DEFAULT
-    return next((font for font, file in fonts.items() if missing <= _letters(file)), None)
+def _fonts_of(text: str) -> tuple[str, ...] | None:
+    """Returns installed fonts that together have all letters of a text, if there are such."""
+    missing = {ord(letter) for letter in text if unicodedata.category(letter)[0] not in "CZ"}
+    chosen = [_DEFAULT]
+    for font, file in _installed_fonts().items():
+        letters = _letters(file) if missing else set()
+        if missing & letters:
+            chosen.append(font)
+            missing -= letters
+    return None if missing else tuple(dict.fromkeys(chosen))
 
 
 @functools.cache
-def _fonts() -> dict[str, str]:
-    """Returns the installed fonts by name, with a file of each."""
+def _installed_fonts() -> dict[str, str]:
+    """Returns the name and file of the regular fonts, the default one first."""
     from matplotlib.font_manager import fontManager
 
-    found = {font.name: font.fname for font in fontManager.ttflist}
-    return {name: found[name] for name in sorted(found) if name not in _NO_LETTERS}
+    return {
+        font.name: font.fname
+        for font in sorted(fontManager.ttflist, key=lambda font: (font.name != _DEFAULT, font.name))
+        if (font.style, font.weight) == ("normal", _REGULAR) and font.name not in _NO_LETTERS
+    }
 
 
 @functools.cache

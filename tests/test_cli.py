@@ -18,6 +18,7 @@ LOCAL = {
     "evaluate.py": {"models", "labels", "report"},
     "predict.py": {"model", "images"},
     "explain.py": {"model", "images", "output", "report"},
+    "visualize.py": {"model", "output"},
     "export.py": {"model", "output"},
     "convert.py": {"source", "output", "labels", "verify"},
 }

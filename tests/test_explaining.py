@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import explaining_reference as direct
 import keras
 import numpy as np
@@ -77,9 +80,9 @@ def test_saliency_equals_a_direct_implementation(model, photographs, inputs):
 def test_smoothgrad_averages_over_noise(model, photographs, inputs, monkeypatch):
     monkeypatch.setattr(cam, "SMOOTHGRAD_SAMPLES", 3)
     generator = np.random.default_rng(0)
-    spread = inputs[:2].max(axis=(1, 2, 3)) - inputs[:2].min(axis=(1, 2, 3))
+    noise_range = inputs[:2].max(axis=(1, 2, 3)) - inputs[:2].min(axis=(1, 2, 3))
     noise = generator.standard_normal((3, 2, 96, 96, 3), dtype="float32")
-    noise *= 0.15 * spread[:, None, None, None]
+    noise *= 0.15 * noise_range[:, None, None, None]
     total = sum(direct.input_gradient(model, inputs[:2] + one, 1) for one in noise)
     ours = explaining.gradcam(model, photographs[:2], 1, method="smoothgrad")
     np.testing.assert_allclose(
@@ -179,6 +182,60 @@ def test_the_model_is_unchanged(model, photographs):
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_copy_is_made_once_and_follows_the_weights(photographs):
+    model = network(aux_heads=False)
+    copied = logit_network(model)
+    before = explaining.gradcam(model, photographs[:1], 1)
+    other = network("paper", aux_heads=False)
+    for layer in other.layers:
+        layer.set_weights([1.1 * weight for weight in layer.get_weights()])
+    changed = explaining.gradcam(other, photographs[:1], 1)  # of a copy that is new
+    assert not np.allclose(before, changed, rtol=0.01)
+    model.set_weights(other.get_weights())
+    assert logit_network(model) is copied
+    np.testing.assert_array_equal(explaining.gradcam(model, photographs[:1], 1), changed)
+    model.get_layer("conv1_7x7_s2").kernel.assign_add(
+        0.01 * np.ones(model.get_layer("conv1_7x7_s2").kernel.shape, "float32")
+    )
+    assert not np.allclose(explaining.gradcam(model, photographs[:1], 1), changed, rtol=1e-3)
+    assert logit_network(other) is not copied
+
+
+def test_the_copy_goes_with_its_model():
+    model = network(aux_heads=False)
+    references = weakref.ref(model), weakref.ref(logit_network(model))
+    del model
+    gc.collect()  # the model, and with it the entry that holds the copy
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("size", "head", "layer"),
+    [
+        # Cells across in modules 3, 4 and 5: 28, 14, 7 at 224 pixels; 9, 5, 3 at 72; 4, 2, 1 at 32.
+        (224, "main", "inception_5b_output"),
+        (224, "aux1", "inception_4a_output"),
+        (224, "aux2", "inception_4d_output"),
+        (128, "main", "inception_4e_output"),
+        (72, "main", "inception_4e_output"),
+        (72, "aux1", "inception_4a_output"),
+        (32, "main", "inception_3b_output"),
+        (None, "main", "inception_5b_output"),
+    ],
+)
+def test_the_default_layer_has_five_cells(size, head, layer):
+    model = GoogLeNet(classes=3, input_shape=(size, size, 3), aux_heads=head != "main")
+    assert cam.default_layer(logit_network(model, head)) == layer
+
+
+def test_no_layer_is_the_default_one(model, photographs):  # 6 cells across in 4 at 96 pixels
+    ours = explaining.gradcam(model, photographs, 1, None)
+    np.testing.assert_array_equal(
+        ours, explaining.gradcam(model, photographs, 1, "inception_4e_output")
+    )
 
 
 @SLOW

@@ -171,7 +171,10 @@ def test_export_litert(finished_run, run_script, tmp_path):
     assert (tmp_path / "small.labels.txt").read_text().split() == list(CLASSES)
 
 
-SCRIPTS = ("train.py", "evaluate.py", "predict.py", "explain.py", "export.py", "convert.py")
+SCRIPTS = (
+    *("train.py", "evaluate.py", "predict.py", "explain.py", "visualize.py", "export.py"),
+    "convert.py",
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

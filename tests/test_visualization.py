@@ -86,8 +86,8 @@ def test_pictures_grow_and_shrink_around_their_middle(photographs):
 
 def test_movements_differ_between_pictures_and_repeat(photographs):
     twice = np.stack([photographs[0]] * 2)
-    once = visualization.move(twice, tf.constant([1, 2])).numpy()
-    again = visualization.move(twice, tf.constant([1, 2])).numpy()
+    once = visualization.transform(twice, tf.constant([1, 2])).numpy()
+    again = visualization.transform(twice, tf.constant([1, 2])).numpy()
     np.testing.assert_array_equal(once, again)
     assert np.abs(once[0] - once[1]).max() > 20
     assert np.abs(once[0].mean() - twice[0].mean()) < 15

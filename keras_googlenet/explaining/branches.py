@@ -1,15 +1,14 @@
 """What each branch of an inception module adds to the evidence for a class."""
 
-import difflib
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.errors import UserError
-from keras_googlenet.explaining.cam import choose_classes, explained
-from keras_googlenet.googlenet import BRANCHES, TABLE_1
+from keras_googlenet.errors import UserError, nearest
+from keras_googlenet.explaining.cam import choose_classes, explained, modules_seen
+from keras_googlenet.googlenet import BRANCHES
 
 BranchMaps = dict[str, np.ndarray]
 
@@ -31,11 +30,11 @@ def branch_maps(
     over L is the logit without its bias.
 
     Args:
-        model: A GoogLeNet, as `normal_form` takes it. It is left as it is.
+        model: A GoogLeNet, as `normal_form` takes it. It is not changed.
         image: `(h, w, 3)` RGB in [0, 255] at the model's size; the variant's preprocessing is
             applied inside, unless the model has its own.
         module: "3a" to "5b", one that the head sees.
-        class_index: A class by number, wnid or name; the best one if not given.
+        class_index: A class by index, wnid or name; the best one if not given.
         head: Whose logit is explained: "main", "aux1" or "aux2".
         labels: Class names, for a class that is given by name.
 
@@ -48,9 +47,8 @@ def branch_maps(
 
     Source: Selvaraju et al. 2017, section 3, for L; the split is this project's own.
     """
-    return branch_maps_of_modules(model, image, [module], class_index, head=head, labels=labels)[
-        module
-    ]
+    maps = branch_maps_of_modules(model, image, [module], class_index, head=head, labels=labels)
+    return maps[module]
 
 
 def branch_maps_of_modules(
@@ -62,32 +60,22 @@ def branch_maps_of_modules(
     head: str = "main",
     labels: Sequence[str] | None = None,
 ) -> dict[str, BranchMaps]:
-    """Does what `branch_maps` does for several modules in one pass.
-
-    Args:
-        model: As for `branch_maps`, like the other arguments.
-        image: `(h, w, 3)` RGB in [0, 255].
-        modules: All that the head sees if not given.
-        class_index: A class; the best one if not given.
-        head: "main", "aux1" or "aux2".
-        labels: Class names.
-
-    Returns:
-        Module -> its `branch_maps`.
-
-    Raises:
-        ValueError: As `branch_maps`.
-    """
+    """Returns the `branch_maps` of several modules, or of all that the head sees, in one pass."""
     network, inputs = explained(model, np.asarray(image)[None], head)
-    seen = [name for name in TABLE_1 if _has_module(network, name)]
+    seen = modules_seen(network)
     modules = seen if modules is None else modules
     for module in modules:
-        _check_module(module, seen, head)
+        if module not in seen:
+            near = ", ".join(nearest(module, seen, cutoff=0.5)) or seen[-1]
+            raise UserError(
+                f"`module` must be one that the head {head} sees ({', '.join(seen)}), such as "
+                f"{near}. Received: {module=}."
+            )
     index = choose_classes(network, inputs, class_index, labels)[0]
     outputs = [network.get_layer(f"inception_{module}_output").output for module in modules]
-    watched = keras.Model(network.inputs, [*outputs, network.output])
+    with_modules = keras.Model(network.inputs, [*outputs, network.output])
     with tf.GradientTape() as tape:
-        *activations, logits = watched([inputs], training=False)
+        *activations, logits = with_modules([inputs], training=False)
         gradients = tape.gradient(logits[0, index], activations)
     return {
         module: _split(network, module, activation[0].numpy(), gradient[0].numpy())
@@ -96,37 +84,20 @@ def branch_maps_of_modules(
 
 
 def shares(maps: BranchMaps) -> dict[str, float]:
-    """Says how much of a module's evidence comes from each branch.
+    """Returns how much of a module's evidence comes from each branch.
 
-    Args:
-        maps: As `branch_maps` gives them.
-
-    Returns:
-        Branch -> the sum over its map, divided by the absolute sums of the four together: in
-        [-1, 1], negative where the branch speaks against the class. All 0 if there is none.
+    That is the sum over its map, divided by the absolute sums of the four together: in [-1, 1],
+    negative where the branch is evidence against the class. All are 0 if there is no evidence.
     """
-    sums = {branch: float(found.sum()) for branch, found in maps.items()}
+    sums = {branch: float(one.sum()) for branch, one in maps.items()}
     total = sum(map(abs, sums.values()))
     return {branch: value / total if total else 0.0 for branch, value in sums.items()}
 
 
 def _split(network, module: str, activation: np.ndarray, gradient: np.ndarray) -> BranchMaps:
-    """Weighs the channels and adds them up, branch after branch of the concatenation."""
-    weighed = activation * gradient.mean(axis=(0, 1))
+    """Weights the channels and adds up those of each branch of the concatenation."""
+    weighted = activation * gradient.mean(axis=(0, 1))
     inputs = network.get_layer(f"inception_{module}_output").input
     ends = np.cumsum([tensor.shape[-1] for tensor in inputs])
-    parts = np.split(weighed, ends[:-1], axis=-1)
+    parts = np.split(weighted, ends[:-1], axis=-1)
     return {branch: part.sum(axis=-1) for branch, part in zip(BRANCHES, parts, strict=True)}
-
-
-def _has_module(network: keras.Model, module: str) -> bool:
-    return any(layer.name == f"inception_{module}_output" for layer in network.layers)
-
-
-def _check_module(module: str, seen: list[str], head: str):
-    if module not in seen:
-        near = ", ".join(difflib.get_close_matches(module, seen, cutoff=0.5)) or seen[-1]
-        raise UserError(
-            f"`module` must be one that the head {head} sees ({', '.join(seen)}), such as {near}. "
-            f"Received: {module=}."
-        )

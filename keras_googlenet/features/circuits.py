@@ -1,4 +1,4 @@
-"""Weights from the channels of one module to those of the next, as Circuits shows them.
+"""Circuits: the weights from the channels of one module to those of the next.
 
 Source: Olah et al., "Zoom In: An Introduction to Circuits", Distill 2020; Voss et al.,
 "Visualizing Weights", Distill 2021: expanded weights.
@@ -12,7 +12,7 @@ from keras_googlenet.features.units import Units
 from keras_googlenet.layers import fold_batch_normalization
 from keras_googlenet.normal_form import normal_form
 
-_PASSED = ("ReLU", "BatchNormalization", "MaxPooling2D", "LocalResponseNormalization")
+_IGNORED = ("ReLU", "BatchNormalization", "MaxPooling2D", "LocalResponseNormalization")
 
 
 def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.ndarray:
@@ -23,16 +23,8 @@ def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.nda
     normalization between them are ignored, so it is what the connection would be if they were
     linear; batch normalization's factors are multiplied in.
 
-    Args:
-        model: A GoogLeNet, as `normal_form` takes it.
-        source: Channels of a module's output, of one of its branches, or of the stem.
-        target: Channels of a convolution of the next module, or of its output.
-
-    Returns:
-        `(sources, targets, k, k)`; the middle of a kernel is the same place.
-
-    Raises:
-        UserError: If no channel is named, or `source` does not feed `target` directly.
+    Returns `(sources, targets, k, k)`; the center of a kernel is the target's own position. Raises
+    `UserError` if no channel is named, or `source` does not feed `target` directly.
     """
     for units in (source, target):
         if units.channels is None:
@@ -48,21 +40,21 @@ def expanded_weights(model: keras.Model, source: Units, target: Units) -> np.nda
 def _kernel_from(model, source: str, target: str, channel: int) -> np.ndarray:
     """Walks back from a channel to the layer `source`: `(k, k, channels of source)`."""
     convolution, channel = _convolution(model.get_layer(target), channel, target)
-    kernel = _folded(model, convolution)[..., channel]
+    kernel = _folded_kernel(model, convolution)[..., channel]
     layer = _before(convolution.input)
     while not _is(layer, source):
         if isinstance(layer, keras.layers.Concatenate):
             return kernel[..., _channels_of(layer, source, target)]
         if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1):
-            kernel = kernel @ _folded(model, layer)[0, 0].T
-        elif type(layer).__name__ not in _PASSED:
+            kernel = kernel @ _folded_kernel(model, layer)[0, 0].T
+        elif type(layer).__name__ not in _IGNORED:
             raise _not_direct(source, target)
         layer = _before(layer.input)
     return kernel
 
 
 def _convolution(layer, channel: int, target: str):
-    """The convolution that makes a channel, and the channel's number there."""
+    """Returns the convolution that makes a channel, and the channel's index there."""
     if isinstance(layer, keras.layers.Conv2D):
         return layer, channel
     if isinstance(layer, keras.layers.Concatenate):
@@ -72,23 +64,23 @@ def _convolution(layer, channel: int, target: str):
             channel -= tensor.shape[-1]
     if type(layer).__name__ in ("ReLU", "BatchNormalization"):
         return _convolution(_before(layer.input), channel, target)
-    raise UserError(f"channel {channel} of {target} comes from no convolution but from a pool.")
+    raise UserError(f"channel {channel} of {target} comes from a pool, not from a convolution.")
 
 
-def _folded(model, convolution) -> np.ndarray:
-    """The kernel, with the factor of the batch normalization that follows: `(k, k, in, out)`."""
-    norms = {layer.name: layer for layer in model.layers}
-    return fold_batch_normalization(convolution, norms.get(f"{convolution.name}_bn"))[0]
+def _folded_kernel(model, convolution) -> np.ndarray:
+    """Returns `(k, k, in, out)`, with the factors of the batch normalization that follows."""
+    layers = {layer.name: layer for layer in model.layers}
+    return fold_batch_normalization(convolution, layers.get(f"{convolution.name}_bn"))[0]
 
 
 def _channels_of(concatenation, source: str, target: str) -> slice:
-    """Where the channels of a branch stand in the module's output."""
-    begin = 0
+    """Returns the channels of the branch `source` in a module's output."""
+    start = 0
     for tensor in concatenation.input:
-        end = begin + tensor.shape[-1]
+        stop = start + tensor.shape[-1]
         if _is(_before(tensor), source):
-            return slice(begin, end)
-        begin = end
+            return slice(start, stop)
+        start = stop
     raise _not_direct(source, target)
 
 
@@ -97,7 +89,7 @@ def _before(tensor):
 
 
 def _is(layer, name: str) -> bool:
-    """A convolution is what comes out of its ReLU."""
+    """Counts a ReLU as its convolution."""
     return layer.name in (name, f"{name}_relu")
 
 

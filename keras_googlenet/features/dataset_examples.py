@@ -1,4 +1,4 @@
-"""The images of a data set that excite units most."""
+"""Dataset examples: the crops of images with the top activations of a unit."""
 
 import functools
 import sys
@@ -29,50 +29,34 @@ def top_crops(
     batches: Iterable[np.ndarray],
     count: int = CROPS,
 ) -> list[list[np.ndarray]]:
-    """Finds what excites channels most: one place in an image, the best images first.
+    """Finds the top activations of channels: one position in an image, the best images first.
 
-    Args:
-        model: A GoogLeNet, as `normal_form` takes it.
-        layer: As for `visualize`.
-        channels: Channel numbers; `None` for the layer as a whole, whose mean square counts.
-        batches: Images `(n, h, w, 3)` RGB in [0, 255], all of one size.
-        count: Crops of each channel.
-
-    Returns:
-        For each channel its crops, `(side, side, 3)` uint8: what the unit sees around the place,
-        or the whole image where it sees all of it.
-
-    Raises:
-        UserError: If there is no such layer, or a batch is not as `check_images` wants it.
+    `channels` is `None` for the layer as a whole, whose mean square counts. Returns `count` crops
+    of each channel, `(side, side, 3)` uint8: the unit's receptive field, or the whole image.
     """
     model = normal_form(model)
     network = unit_network(model, layer)
-    answer = tf.function(lambda images: network([images], training=False))
+    respond = tf.function(lambda images: network([images], training=False))
     prepare = trunk_inputs(model, any_size=True)
     field = receptive_field(network.output)
-    kept = [[] for _ in (channels if channels is not None else [None])]
+    top = [[] for _ in (channels if channels is not None else [None])]
     for images in batches:
-        answers = answer(prepare(check_images(images, (None, None)))).numpy()
-        answers = answers if answers.ndim == 4 else answers[:, None, None]
+        activations = respond(prepare(check_images(images, (None, None)))).numpy()
+        activations = activations if activations.ndim == 4 else activations[:, None, None]
         if channels is None:
-            answers = np.maximum(answers, 0)
-            found = [(answers**2).mean(axis=-1)]
+            maps = [(np.maximum(activations, 0) ** 2).mean(axis=-1)]
         else:
-            found = [answers[..., channel] for channel in channels]
-        for best, maps in zip(kept, found, strict=True):
-            best += [
-                _best_place(image, map_, field) for image, map_ in zip(images, maps, strict=True)
-            ]
+            maps = [activations[..., channel] for channel in channels]
+        for best, maps_of_channel in zip(top, maps, strict=True):
+            pairs = zip(images, maps_of_channel, strict=True)
+            best += [_best_crop(image, one, field) for image, one in pairs]
             best.sort(key=lambda pair: -pair[0])
             del best[count:]
-    return [[crop for _, crop in best] for best in kept]
+    return [[crop for _, crop in best] for best in top]
 
 
 def receptive_field(tensor) -> int:
     """Returns how many pixels across one unit sees; of several paths the widest.
-
-    Args:
-        tensor: Of a functional model made of convolutions and pools.
 
     Example:
     >>> from keras_googlenet import GoogLeNet
@@ -80,9 +64,9 @@ def receptive_field(tensor) -> int:
     19
     """
 
-    @functools.cache  # or each of the four paths through a module would see all before it anew
+    @functools.cache  # the four paths through a module share all that is before it
     def field_and_jump(layer):
-        """Pixels that a unit sees, and from one unit to the next; the latter on every path."""
+        """Pixels that a unit sees, and between neighboring units; the same on every path."""
         if isinstance(layer, keras.layers.InputLayer):
             return 1, 1
         if isinstance(layer, _SEES_ALL):
@@ -96,7 +80,7 @@ def receptive_field(tensor) -> int:
 
 
 def _window(layer) -> tuple[int, int]:
-    """Side of the window that a layer looks through, and its stride."""
+    """Returns the side and stride of a layer's window."""
     if isinstance(layer, keras.layers.Conv2D):
         return layer.kernel_size[0], layer.strides[0]
     if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
@@ -104,14 +88,14 @@ def _window(layer) -> tuple[int, int]:
     return 1, 1
 
 
-def _best_place(image: np.ndarray, answers: np.ndarray, field: int) -> tuple[float, np.ndarray]:
-    """Returns the greatest answer, `answers` being `(h, w)`, and the pixels that it comes from."""
-    row, column = np.unravel_index(answers.argmax(), answers.shape)
+def _best_crop(image: np.ndarray, activations: np.ndarray, field: int) -> tuple[float, np.ndarray]:
+    """Returns the greatest of `(h, w)` activations, and the pixels that it comes from."""
+    best = np.unravel_index(activations.argmax(), activations.shape)
     side = min(field, *image.shape[:2])
     corner = []
-    for place, cells, pixels in zip((row, column), answers.shape, image.shape, strict=False):
-        middle = (place + 0.5) * pixels / cells
-        corner.append(int(np.clip(round(middle - side / 2), 0, pixels - side)))
+    for cell, cells, pixels in zip(best, activations.shape, image.shape, strict=False):
+        center = (cell + 0.5) * pixels / cells
+        corner.append(int(np.clip(round(center - side / 2), 0, pixels - side)))
     top, left = corner
     crop = image[top : top + side, left : left + side]
-    return float(answers[row, column]), np.clip(np.round(crop), 0, 255).astype("uint8")
+    return float(activations[best]), np.clip(np.round(crop), 0, 255).astype("uint8")

@@ -1,7 +1,9 @@
-"""How good maps are, where the truth is known, and by what happens to the class without them."""
+"""How good maps are: by masks of the objects, by deleting pixels, and by random networks."""
 
+import random
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 from scipy import ndimage, stats
 
@@ -14,7 +16,7 @@ _BLUR = 0.1  # of the side: standard deviation of what insertion starts from
 
 
 def pointing_game(maps: np.ndarray, masks: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
-    """Says whether the greatest value lies on the object.
+    """Returns whether the greatest value lies on the object.
 
     Args:
         maps: `(n, h, w)`.
@@ -35,10 +37,7 @@ def pointing_game(maps: np.ndarray, masks: np.ndarray, tolerance: float = TOLERA
 
 
 def boxes(masks: np.ndarray) -> np.ndarray:
-    """Fills the upright rectangle around each object: `(n, h, w)` bool, as `masks` are.
-
-    It is what the pointing game was played on first, and it has no holes.
-    """
+    """Fills the bounding box of each object: `(n, h, w)` bool, as `masks` are."""
     filled = np.zeros_like(masks)
     for box, mask in zip(filled, masks, strict=True):
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -84,13 +83,13 @@ def deletion_curve(
     classes: Sequence[int],
     steps: int = STEPS,
 ) -> np.ndarray:
-    """Takes pixels away, the brightest of the map first, and watches the class go.
+    """Returns the probability of the class as pixels are deleted, the brightest of the map first.
 
     Args:
         predict: Images `(n, h, w, 3)` -> probabilities `(n, classes)`.
-        images: RGB in [0, 255]; what is taken away becomes the mean color of the image.
+        images: RGB in [0, 255]; deleted pixels get the mean color of the image.
         maps: `(n, h, w)`.
-        classes: Whose probability is watched.
+        classes: Whose probability is returned.
         steps: Steps from all pixels to none.
 
     Returns:
@@ -113,22 +112,9 @@ def insertion_curve(
     classes: Sequence[int],
     steps: int = STEPS,
 ) -> np.ndarray:
-    """Brings pixels back into a blurred image, the brightest of the map first.
+    """Returns the probability as pixels are inserted into a blurred image, the brightest first.
 
-    Args:
-        predict: As for `deletion_curve`, like the other arguments.
-        images: RGB in [0, 255].
-        maps: `(n, h, w)`.
-        classes: Whose probability is watched.
-        steps: Steps from none to all.
-
-    Returns:
-        `(n, steps + 1)` probabilities. A good map makes it rise early.
-
-    Raises:
-        ValueError: As `deletion_curve`.
-
-    Source: Petsiuk et al., "RISE", 2018.
+    Arguments, result and source are those of `deletion_curve`. A good map makes it rise early.
     """
     images = check_images(images, (None, None))
     deviation = _BLUR * images.shape[1]
@@ -158,7 +144,7 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _curve(predict, before, after, maps, classes, steps: int) -> np.ndarray:
-    """Puts ever more pixels of `after` in place of those of `before`; ties go by place."""
+    """Puts ever more pixels of `after` in place of those of `before`; ties are in reading order."""
     if np.shape(maps) != after.shape[:3] or len(classes) != len(maps):
         raise ValueError(
             "`maps` must be (n, h, w) and `classes` (n,) for `images` of (n, h, w, 3). Received: "
@@ -175,3 +161,32 @@ def _curve(predict, before, after, maps, classes, steps: int) -> np.ndarray:
         probabilities = predict(np.where(changed, after, before))
         columns.append(probabilities[np.arange(count), list(classes)])
     return np.stack(columns, axis=1)
+
+
+def randomize(network: keras.Model, lowest: str, seed: int = 0) -> keras.Model:
+    """Copies a network with new random weights from its end down to a layer.
+
+    Args:
+        network: A functional model.
+        lowest: Name of the first layer, counted from the image, that is random.
+        seed: Decides the weights.
+
+    Returns:
+        The copy. Layers that do not depend on `lowest`, nor it on them, such as other branches of
+        the same module, are random if they stand after it in `network.layers`.
+
+    Raises:
+        ValueError: If there is no such layer.
+    """
+    names = [layer.name for layer in network.layers]
+    if lowest not in names:
+        raise ValueError(f"`lowest` must be a layer of the network. Received: {lowest=}.")
+    state = random.getstate()
+    random.seed(seed)  # Keras draws the seeds of its initializers here
+    try:
+        copied = keras.models.clone_model(network)
+    finally:
+        random.setstate(state)
+    for name in names[: names.index(lowest)]:
+        copied.get_layer(name).set_weights(network.get_layer(name).get_weights())
+    return copied

@@ -10,6 +10,8 @@ from conftest import CLASSES
 from PIL import Image
 
 from keras_googlenet import labels, models
+from keras_googlenet.commands import explain
+from keras_googlenet.data import image_files, preprocessing
 from keras_googlenet.explaining import cam, figures, report
 from keras_googlenet.googlenet import GoogLeNet
 
@@ -35,7 +37,7 @@ def photo(image_folder):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What is drawn, in place of pictures, which take longer to paint than to compute."""
+    """What is drawn, in place of files, which take longer to write than to compute."""
     found = []
     monkeypatch.setattr(figures, "save", lambda figure, path: found.append((figure, path)))
     return found
@@ -49,7 +51,7 @@ def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_pat
     Image.open(photo).save(folder / "star.png")
     Image.open(photo).resize((1, 40)).save(folder / "thin.png")
     (folder / "bad.png").write_text("no image")
-    monkeypatch.setattr(report, "render", lambda subject, photograph, index: photograph.file)
+    monkeypatch.setattr(report, "render", lambda loaded, image, index: image.file)
     outcome = run_script("explain.py", network, folder, "--report", output)
     assert outcome.status == 2 and "bad.png cannot be read" in outcome.err
     assert "Traceback" not in outcome.err
@@ -72,11 +74,11 @@ def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "titles", "unit", "file"),
     [
-        (["--classes", "ring,2"], ["ring", "star"], "evidence, logit a cell", "a_cam.png"),
+        (["--classes", "ring,2"], ["ring", "star"], "evidence, logit per cell", "a_cam.png"),
         (
             ["--heads", "--classes", "cross", "--method", "gradcam++"],
-            ["main (after 5b): cross", "aux1 (after 4a): cross", "aux2 (after 4d): cross"],
-            "activation, weighed",
+            ["main (4e): cross", "aux1 (4a): cross", "aux2 (4d): cross"],
+            "weighted activation",
             "a_heads.png",
         ),
         (
@@ -104,13 +106,14 @@ def test_figures_side_by_side(
     shown = [cell for cell in figure.axes if cell.get_title()]
     assert len(shown) == 1 + len(titles)
     for cell, title in zip(shown, [SEEN, *titles], strict=True):
-        assert cell.get_title().replace("\n", " ").startswith(title)
+        drawn_title = cell.get_title().replace("\n", " ")
+        assert drawn_title.removeprefix("no evidence for ").startswith(title)
         assert cell.images
     bars = [cell.get_ylabel() for cell in figure.axes if cell.get_label() == "<colorbar>"]
     assert bars == [unit] * len(titles)
 
 
-def test_a_picture_is_written(network, run_script, photo, tmp_path):
+def test_a_figure_is_written(network, run_script, photo, tmp_path):
     output = tmp_path / "star.png"
     outcome = run_script("explain.py", network, "--method", "saliency", photo, "--output", output)
     assert outcome.status == 0, outcome.err
@@ -144,30 +147,6 @@ def test_a_report_needs_no_other_file(finished_run, run_script, photo, tmp_path)
         assert f"<td>{name}</td>" in page
 
 
-@pytest.mark.slow
-def test_features_beside_what_excites_them(network, run_script, image_folder, tmp_path):
-    output = tmp_path / "atlas.png"
-    outcome = run_script(
-        *("explain.py", network, "--features", "inception_3a_output:2-3"),
-        *("--size", 32, "--steps", 2, "--diversity", 2, "--dataset", image_folder),
-        *("--output", output),
-    )
-    assert outcome.status == 0, outcome.err
-    assert outcome.out.strip() == str(output)
-    assert np.asarray(Image.open(output)).std() > 10
-
-
-@pytest.mark.slow
-def test_a_circuit_is_drawn(network, run_script, tmp_path):
-    output = tmp_path / "circuit.png"
-    outcome = run_script(
-        *("explain.py", network, "--size", 32, "--steps", 1, "--output", output),
-        *("--circuit", "inception_3a_output:1,2", "inception_3b_3x3:0"),
-    )
-    assert outcome.status == 0, outcome.err
-    assert Image.open(output).size[0] > 300
-
-
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -180,9 +159,8 @@ def test_a_circuit_is_drawn(network, run_script, tmp_path):
         (["--heads", "--method", "all"], "--method all is a figure of its own"),
         (["--heads", "--head", "aux1"], "--heads takes no --head"),
         (["--report", "report", "--classes", "star"], "--report takes no --output"),
-        (["--data-dir", "data"], "a map of an IMAGE takes no --data-dir"),
         (["--method", "saliency", "--layer", "inception_4a_output"], "leave --layer out"),
-        (["--features", "inception_3a_output:1"], "one of them only"),
+        (["--classes", "star,ring", "--method", "all"], "take one class"),
         (["another.jpg"], "--output must be a folder here"),
     ],
 )
@@ -195,35 +173,102 @@ def test_mistakes_are_one_sentence(network, run_script, photo, flags, sentence, 
 
 
 @pytest.mark.parametrize("output", ["0.jpg", "0.xyz", "0"])
-def test_what_is_no_place_for_a_picture(network, run_script, photo, output, tmp_path):
+def test_outputs_that_are_no_figure(network, run_script, photo, output, tmp_path):
     (tmp_path / "0.jpg").write_bytes(photo.read_bytes())
     output = tmp_path / output
     outcome = run_script("explain.py", network, tmp_path / "0.jpg", "--output", output)
     assert outcome.status == 2 and outcome.out == "", outcome
-    place = "is an image to be explained" if output.exists() else "--output must be a picture"
+    place = "is an image to be explained" if output.exists() else "--output must be a figure"
     assert place in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
     assert (tmp_path / "0.jpg").read_bytes() == photo.read_bytes()
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_the_line_names_the_classes_and_the_best_one(network, run_script, photo, drawn):
+    scores = models.load(str(network)).predict(crops_of(photo))[0]
+    names = [f"{name} {score:.1%}" for name, score in zip(CLASSES, scores, strict=True)]
+    best, last = scores.argmax(), scores.argmin()
+    for flags, line in (
+        ([], names[best]),
+        (["--classes", CLASSES[best]], names[best]),
+        (["--classes", CLASSES[last]], f"{names[last]} (best: {names[best]})"),
+        (["--classes", f"{last},{best}"], f"{names[last]}, {names[best]}"),
+    ):
+        outcome = run_script("explain.py", network, photo, *flags)
+        assert outcome.out.partition(" -> ")[0] == line, outcome
+
+
+def crops_of(photo):
+    return preprocessing.evaluation_crop(image_files.read_image(photo), 65).numpy()[None]
+
+
 @pytest.mark.parametrize(
-    ("flags", "sentence"),
+    ("flags", "indices"),
     [
-        (["--features", "inception_3z_output:1"], "the nearest are inception_3"),
-        (["--features", "inception_3a_output:32"], "has channels 0 to 31"),
-        (["--features", "inception_3a_output:1", "--size", 16], "--size must be 32 or more"),
-        (["--features", "main:1", "--output", "x.xyz"], "--output must be a picture (.png"),
-        (["--features", "main:1", "--classes", "star"], "--features takes no --classes"),
-        (["--circuit", "inception_3a_output:1", "inception_5b_3x3:1"], "does not feed"),
-        (["--circuit", "a:1", "b:1", "--dataset", "shapes"], "--circuit takes no --dataset"),
-        (["--circuit", "a:1", "b:1", "--diversity", 2], "--circuit takes no --diversity"),
-        ([], "give an IMAGE"),
+        (["red, round"], [0]),
+        (["RED, Round", "star"], [0, 2]),
+        (['"red, round",star'], [0, 2]),
+        (["star, 1"], [2, 1]),
+        (["star,"], [2]),
+        (["a,b", "2,1"], [1, 2, 1]),
     ],
 )
-def test_mistakes_about_features_are_one_sentence(network, run_script, flags, sentence):
-    outcome = run_script("explain.py", network, *flags)
-    assert outcome.status == 2 and outcome.out == "", outcome
-    assert sentence in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
+def test_names_of_classes_may_have_commas(flags, indices):
+    labels = ["red, round", "a,b", "star"]
+    assert [index for text in flags for index in explain.find_classes(text, labels)] == indices
+
+
+def test_a_second_run_leaves_out_the_figures_of_the_first(
+    network, run_script, photo, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
+    for _ in range(2):
+        outcome = run_script("explain.py", network, ".")
+        assert outcome.status == 0, outcome.err
+        assert len(outcome.out.splitlines()) == 2
+        written = sorted(path.name for path in (tmp_path / "explanations").iterdir())
+        assert written == ["a_cam.png", "index.html"]
+    figure = (tmp_path / "explanations" / "a_cam.png").read_bytes()
+    outcome = run_script("explain.py", network, "explanations")
+    assert outcome.status == 0 and "a_cam_cam.png" in outcome.out
+    assert (tmp_path / "explanations" / "a_cam.png").read_bytes() == figure
+
+
+def test_a_folder_without_images_does_not_stop_the_others(
+    network, run_script, photo, drawn, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    outcome = run_script("explain.py", network, "empty", photo, "nowhere.jpg")
+    assert outcome.status == 2 and "Traceback" not in outcome.err
+    assert [str(path) for _, path in drawn] == ["explanations/0_cam.png"]
+    assert outcome.out.splitlines()[0].endswith("-> explanations/0_cam.png")
+    assert "empty holds no image" in outcome.err and "no image nowhere.jpg" in outcome.err
+    assert run_script("explain.py", network, "empty").status == 2
+
+
+def test_maps_of_zeros_say_so(network, run_script, photo, drawn, monkeypatch):
+    monkeypatch.setattr(figures, "gradcam", lambda *_, **__: np.zeros((1, 65, 65), "float32"))
+    for flags in ([], ["--heads"], ["--method", "all"]):
+        outcome = run_script("explain.py", network, photo, "--classes", "ring", *flags)
+        assert outcome.status == 0, outcome.err
+    for figure, _ in drawn:
+        titles = [cell.get_title().replace("\n", " ") for cell in figure.axes if cell.get_title()]
+        assert titles[0] == SEEN and len(titles) > 1
+        assert all("no evidence for ring" in title for title in titles[1:])
+
+
+@pytest.mark.parametrize("flags", [[], ["--branches"]])
+def test_dollars_in_a_class_name(network, run_script, photo, tmp_path, monkeypatch, flags):
+    loaded = models.load(str(network), None)
+    names = ["$5 to $6", r"$\frac{", "\u661f"]
+    monkeypatch.setattr(models, "load", lambda *_: loaded._replace(labels=names))
+    classes = [f"--classes={name}" for name in (names[:1] if flags else names)]
+    output = tmp_path / "out.png"
+    outcome = run_script("explain.py", network, photo, *classes, *flags, "--output", output)
+    assert outcome.status == 0 and outcome.err == "", outcome
+    assert output.exists() and "$5 to $6" in outcome.out
 
 
 @pytest.mark.parametrize("script", ["predict.py", "explain.py"])
@@ -243,11 +288,11 @@ def test_a_network_with_its_preprocessing_inside(run_script, photo, tmp_path):
     steps = [keras.layers.Rescaling(1 / 127.5, offset=-1), trunk]
     steps += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, "softmax", name="top")]
     keras.Sequential([keras.Input((65, 65, 3)), *steps]).save(tmp_path / "network.keras")
-    for arguments, written in (
-        ([photo, "--branches"], "branches.png"),
-        (["--features", "main:1", "--size", 32, "--steps", 1], "unit.png"),
+    for script, arguments in (
+        ("explain.py", [photo, "--branches"]),
+        ("visualize.py", ["main:1", "--size", 32, "--steps", 1]),
     ):
-        path = tmp_path / written
-        outcome = run_script("explain.py", tmp_path / "network.keras", *arguments, "--output", path)
+        path = tmp_path / f"{script}.png"
+        outcome = run_script(script, tmp_path / "network.keras", *arguments, "--output", path)
         assert outcome.status == 0, outcome.err
         assert path.exists()
