@@ -12,7 +12,7 @@ from PIL import Image
 from keras_googlenet import labels, models
 from keras_googlenet.commands import explain
 from keras_googlenet.data import image_files, preprocessing
-from keras_googlenet.explaining import cam, figures, report
+from keras_googlenet.explaining import cam, explanation_report, figures
 from keras_googlenet.googlenet import GoogLeNet
 
 SEEN = "what the network saw"
@@ -51,7 +51,7 @@ def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_pat
     Image.open(photo).save(folder / "star.png")
     Image.open(photo).resize((1, 40)).save(folder / "thin.png")
     (folder / "bad.png").write_text("no image")
-    monkeypatch.setattr(report, "render", lambda loaded, image, index: image.file)
+    monkeypatch.setattr(explanation_report, "render", lambda loaded, image, index: image.file)
     outcome = run_script("explain.py", network, folder, "--report", output)
     assert outcome.status == 2 and "bad.png cannot be read" in outcome.err
     assert "Traceback" not in outcome.err

@@ -37,7 +37,7 @@ def main():
     cli.start_tensorflow()
     from keras_googlenet import models
     from keras_googlenet.data import image_files, pillow_images
-    from keras_googlenet.explaining import figures, report
+    from keras_googlenet.explaining import explanation_report, figures
     from keras_googlenet.progress_bar import Progress
 
     files = list_images(flags, errors)
@@ -57,13 +57,19 @@ def main():
         else:
             scores = explain(flags, loaded, image, classes, path)
             progress.print(f"{scores} -> {path}")
-            entries.append(report.Entry(path.name, file, report.thumbnail(image.square), scores))
+            entries.append(
+                explanation_report.Entry(
+                    path.name, file, explanation_report.thumbnail(image.square), scores
+                )
+            )
         progress.update(1)
     progress.close()
     pillow_images.note_turned(turned, cli.note)
     if entries and flags.several:
         index = paths[0].parent / INDEX
-        write_page(index, report.render_index(f"{flags.model}: {len(entries)} images", entries))
+        write_page(
+            index, explanation_report.render_index(f"{flags.model}: {len(entries)} images", entries)
+        )
         print(index)
     cli.fail_if(errors)
 
@@ -171,7 +177,7 @@ def distinct_names(stems: Iterable[str], ending: str) -> list[str]:
 
 def explain(flags: argparse.Namespace, loaded, image, classes: list[int], path: Path) -> str:
     """Writes the figures of one image, and returns its classes with their scores."""
-    from keras_googlenet.explaining import figures, report
+    from keras_googlenet.explaining import explanation_report, figures
 
     if flags.head not in image.scores:
         heads = ", ".join(image.scores)
@@ -181,7 +187,7 @@ def explain(flags: argparse.Namespace, loaded, image, classes: list[int], path: 
     classes = classes or [best]
     explained, index = (loaded, image), classes[0]
     if flags.report:
-        write_page(path, report.render(*explained, index))
+        write_page(path, explanation_report.render(*explained, index))
     elif flags.branches:
         figures.save(figures.draw_branches(*explained, index, flags.head), path)
     elif flags.heads:
