@@ -31,7 +31,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action):
         silent = (None, False, argparse.SUPPRESS)
-        if action.default in silent or "default" in action.help:
+        if any(action.default is one for one in silent) or "default" in action.help:
             return action.help
         return f"{action.help} (default: %(default)s)"
 
@@ -128,7 +128,7 @@ def main():
         sys.argv = [f"googlenet {sys.argv[1]}", *sys.argv[2:]]
         run(command.main)
         return
-    overview = parser("GoogLeNet for Keras: `googlenet COMMAND --help` says more of each.")
+    overview = parser("GoogLeNet for Keras: `googlenet COMMAND --help` lists the flags of each.")
     overview.add_argument("--version", action="version", version=keras_googlenet.__version__)
     kinds = overview.add_subparsers(metavar="COMMAND", required=True)
     for name in names:
