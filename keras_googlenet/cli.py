@@ -159,7 +159,7 @@ def start_tensorflow():
 
 
 def note(text: str):
-    """Says on standard error what goes on; standard output is for results."""
+    """Prints progress and warnings on standard error; standard output is for results."""
     print(text, file=sys.stderr, flush=True)
 
 

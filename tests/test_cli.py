@@ -25,7 +25,15 @@ LOCAL = {
 WORDS = ("file", "folder", "directory", "image", "MODEL", "where TensorFlow Datasets", "a page")
 OTHERS = {  # these words stand in their help, but they name no path
     *("image_size", "crops", "sizes", "min_crop_area", "table", "method", "quantize", "variant"),
-    *("class_weights", "label_columns", "recipe_of", "batching", "random_interpolation", "format", "resume"),
+    *(
+        "class_weights",
+        "label_columns",
+        "recipe_of",
+        "batching",
+        "random_interpolation",
+        "format",
+        "resume",
+    ),
 }
 
 

@@ -1,8 +1,8 @@
 """Names the most probable classes of images.
 
-    python predict.py runs/shapes photo.jpg --top 5
-    python predict.py runs/shapes folder/ --json
-    python predict.py --server http://localhost:8501 photo.jpg
+python predict.py runs/shapes photo.jpg --top 5
+python predict.py runs/shapes folder/ --json
+python predict.py --server http://localhost:8501 photo.jpg
 """
 
 import argparse
