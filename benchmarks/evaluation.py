@@ -23,7 +23,7 @@ LIMIT = 1.15  # times the forward passes, for 144 crops: more means that cutting
 
 
 def main():
-    """Prints a Markdown table with a row a crop set."""
+    """Prints a Markdown table with one row per crop set."""
     parser = cli.parser(__doc__)
     parser.add_argument("--images", type=cli.positive, default=1440, help="crops a row")
     parser.add_argument("--image-size", type=cli.positive, default=224, help="side of a crop")

@@ -1,4 +1,4 @@
-"""The errors that say what a user got wrong, or can mend, and the words that they share."""
+"""Errors that users can fix, and what their messages share."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ class UserError(ValueError):
 
 
 class WriteError(UserError):
-    """A file or folder cannot be written: no room, no right, or no such place."""
+    """A file or folder cannot be written: disk full, permission denied, or no such folder."""
 
 
 class LostWorkerError(RuntimeError):

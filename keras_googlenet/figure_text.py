@@ -35,7 +35,7 @@ def drawable(name: str, index: int) -> str:
 def show_as_it_is(figure):
     """Draws all texts of a matplotlib figure literally, each in fonts that have its letters.
 
-    Matplotlib else reads what stands between two `$` as a formula.
+    Matplotlib otherwise reads what stands between two `$` as a formula.
     """
     from matplotlib.text import Text
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from keras_googlenet.arguments import check_top, image_input
 from keras_googlenet.layers import BatchNormalization, LocalResponseNormalization
+from keras_googlenet.model_arguments import check_top, image_input
 
 __all__ = ["GoogLeNet", "inference_model", "variant_of", "HEADS", "TABLE_1", "VARIANTS"]
 __all__ += ["Publisher", "Variant", "Widths"]

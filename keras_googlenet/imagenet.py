@@ -119,7 +119,7 @@ def check_scores(scores: np.ndarray, file: str):
     """Raises `UserError` if the scores of an image are NaN or infinite."""
     if not np.isfinite(scores).all():
         raise UserError(
-            f"{file}: the network answers with NaN, because values inside it overflow; use another "
+            f"{file}: the network outputs NaN, because values inside it overflow; use another "
             "network, or train it again with a lower learning rate."
         )
 

@@ -300,7 +300,7 @@ def _timed_out(address: str, timeout: float) -> UserError:
 def _other_protocol(address: str, scheme: str | None) -> UserError:
     own, _, host = _without_password(address).partition("://")
     advice = f"give {scheme}://{host}" if scheme else "check the address and its port"
-    return _failed(address, f"speaks {PROTOCOLS[scheme]}, not {PROTOCOLS[own]}", advice)
+    return _failed(address, f"uses {PROTOCOLS[scheme]}, not {PROTOCOLS[own]}", advice)
 
 
 def _failed(address: str, problem: str, advice: str) -> UserError:

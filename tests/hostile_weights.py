@@ -37,7 +37,7 @@ def _messages(folder):
     return {
         "prefix": "begins as a Caffe model does, but is damaged",
         "layers": "begins as a Caffe model does, but is damaged",
-        "nodes": "taken for a frozen TensorFlow graph, but",
+        "nodes": "looks like a frozen TensorFlow graph, but",
         "shape": "its shape is (4294967295, 4294967295) and holds 4 bytes",
         "rank": "4294967295, …) and holds 0 bytes",
     }
@@ -60,7 +60,7 @@ def _zips(folder):
     return {
         "bomb.pth": "unpacks to more than 16 MiB",
         "bomb.pb": "unpacks to more than 512 MiB",
-        "memo.pth": "taken for a PyTorch file, but is damaged",
+        "memo.pth": "looks like a PyTorch file, but is damaged",
         "rank.pth": "has 12000 dimensions",
         "holes.zip": "damaged or cut off",
         "members.zip": "damaged or cut off",

@@ -280,7 +280,7 @@ def test_a_network_that_overflows_is_refused(script, run_script, photo, tmp_path
     model.save(tmp_path / "network.keras")
     outcome = run_script(script, tmp_path / "network.keras", photo)
     assert outcome.status == 2 and outcome.out.strip() == ""
-    assert re.search(r"error: \S+0.jpg: the network answers with NaN", outcome.err)
+    assert re.search(r"error: \S+0.jpg: the network outputs NaN", outcome.err)
 
 
 def test_a_network_with_its_preprocessing_inside(run_script, photo, tmp_path):

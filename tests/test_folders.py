@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_googlenet.data import datasets, folders, listing
 from keras_googlenet.data.contents import Contents, Skipped, SplitContents
-from keras_googlenet.data.split_folders import names_no_class, split_named
+from keras_googlenet.data.folder_splits import names_no_class, split_named
 from keras_googlenet.errors import UserError
 
 JPEG = b"\xff\xd8\xff\xe0"
@@ -416,7 +416,7 @@ def test_a_root_split_or_class_that_may_not_be_opened_is_refused(locked, tmp_pat
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
-    text = rf"{locked} cannot be opened \(Permission denied\); give yourself the right to read it"
+    text = rf"{locked} cannot be opened \(Permission denied\); check its read permission"
     with pytest.raises(UserError, match=text):
         folders.find_splits(tmp_path, 0, 0)
 

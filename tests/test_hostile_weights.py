@@ -115,7 +115,7 @@ def test_dimensions_are_counted_before_they_are_multiplied():
 def test_a_header_of_nonsense(entry, tmp_path):
     header = b'{"x": ' + entry.encode() + b"}"
     (tmp_path / "w").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(UserError, match="taken for a safetensors file, but is damaged or cut off"):
+    with pytest.raises(UserError, match="looks like a safetensors file, but is damaged or cut off"):
         open_weights(tmp_path / "w", tmp_path)
 
 

@@ -56,7 +56,7 @@ def test_a_flag_says_which_recipe_wins(workdir):
 
 def test_a_folder_of_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match="holds something else than a run"):
+    with pytest.raises(UserError, match="is not a run directory"):
         rundir.agreed_recipe(RECIPE, tmp_path, None)
 
 
@@ -164,7 +164,7 @@ def test_a_kill_at_the_start_leaves_a_directory_that_can_be_used(tmp_path, monke
 
 def test_labels_without_a_recipe_are_accepted_only_beside_checkpoints(tmp_path):
     (tmp_path / "labels.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something else than a run"):
+    with pytest.raises(UserError, match="is not a run directory"):
         rundir.agreed_recipe(RECIPE, tmp_path, None)
     with rundir.locked(tmp_path):
         assert rundir.agreed_recipe(RECIPE, tmp_path, None) == RECIPE

@@ -10,7 +10,7 @@ import test_tfds_records
 from PIL import Image
 
 from keras_googlenet.data import datasets, listing, split_record
-from keras_googlenet.data.folders import hash_fraction, split_by_hash
+from keras_googlenet.data.holdout import hash_fraction, split_by_hash
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation import evaluation_set
 

@@ -21,8 +21,8 @@ MAY_IMPORT = {
     | {"features", "exporting", "weights", "serving_client", *NETWORK},
     "layers": set(),
     "labels": set(),
-    "arguments": set(),
-    "googlenet": {"arguments", "layers"},
+    "model_arguments": set(),
+    "googlenet": {"model_arguments", "layers"},
     "imagenet": {"googlenet", "labels"},
     "flattening": set(),
     "parts": {"flattening", "googlenet"},
@@ -32,8 +32,8 @@ MAY_IMPORT = {
     "weights": {"weights", "weight_files", "googlenet", "imagenet", "labels"},
     "data": {"data", "labels"},
     "data.file_kinds": set(),
-    "data.headers": {"data.file_kinds"},
-    "data.preprocessing": {"data.headers"},
+    "data.image_headers": {"data.file_kinds"},
+    "data.preprocessing": {"data.image_headers"},
     "training": {"training", "data", "googlenet", "imagenet", "labels", "weights.saved_weights"},
     "evaluation": {"evaluation", "data", *NETWORK},
     # layers: the constants of local response normalization, which integers compute otherwise
@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "serving_client": {"labels"},
 }
 INSIDE_A_FUNCTION = {("googlenet", "weights")}  # the one exception: for loading weights only
-KERAS_ONLY = {"googlenet", "arguments", "layers", "imagenet", "labels", "flattening", "parts"}
+KERAS_ONLY = {"googlenet", "model_arguments", "layers", "imagenet", "labels", "flattening", "parts"}
 KERAS_ONLY |= {"normal_form"}
 
 

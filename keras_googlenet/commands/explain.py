@@ -107,7 +107,7 @@ def parse_flags() -> argparse.Namespace:
     if flags.heads and flags.method == "all":
         parser.error("--method all is a figure of its own: leave --heads out.")
     if flags.layer and flags.method in METHODS and not METHODS[flags.method].uses_layer:
-        parser.error(f"--method {flags.method} is of the pixels: leave --layer out.")
+        parser.error(f"--method {flags.method} works on pixels and takes no --layer; leave it out.")
     flags.several = len(flags.images) > 1 or Path(flags.images[0]).is_dir()
     if flags.output and flags.several == (flags.output.suffix.lower() in FIGURE_SUFFIXES):
         kind = "a folder" if flags.several else f"a figure ({', '.join(FIGURE_SUFFIXES)})"

@@ -87,7 +87,7 @@ class Split:
             files=self.files and [self.files[index] for index in indices],
             labels=None if self.labels is None else self.labels[indices],
         )
-        if self.files and "hashes" in vars(self):  # hashing asks the disk about every file
+        if self.files and "hashes" in vars(self):  # hashing stats every file
             vars(part)["hashes"] = self.hashes[indices]
         return part
 

@@ -1,7 +1,5 @@
 """Images in folders: which are splits, which are classes, and what is held out."""
 
-import hashlib
-import math
 import os
 import re
 from collections import Counter
@@ -11,8 +9,7 @@ from typing import NamedTuple
 
 from keras_googlenet.data.contents import MOST_NAMES, Skipped, SplitContents, printable
 from keras_googlenet.data.file_kinds import SUFFIXES, convert_command
-from keras_googlenet.data.listing import Folder, file_name, made_by_tfds, scan
-from keras_googlenet.data.split_folders import (
+from keras_googlenet.data.folder_splits import (
     OUTSIDE_CLASSES,
     check_readable,
     find_split_folders,
@@ -23,10 +20,10 @@ from keras_googlenet.data.split_folders import (
     unwrapped,
     without_classes,
 )
+from keras_googlenet.data.holdout import Images, split_by_hash
+from keras_googlenet.data.listing import Folder, made_by_tfds, scan
 from keras_googlenet.errors import UserError
 from keras_googlenet.labels import composed, one_line
-
-Images = dict[str, list[str]]  # class name -> files
 
 _COPIES = "class folder{s} that look like a copy (used)"
 _COPY = re.compile(r" - copy\b|^copy of |\(.*conflicted copy", re.IGNORECASE)
@@ -144,30 +141,6 @@ def find_splits(root: Path, validation_split: float, seed: int) -> FolderSplits:
     train, validation = split_by_hash(images, validation_split, seed)
     contents = _contents(whole, train, root), _contents(whole, validation, root, "held out")
     return FolderSplits(train, validation, contents, skipped)
-
-
-def split_by_hash(images: Images, share: float, seed: int) -> tuple[Images, Images]:
-    """Splits off the images with the lowest hashes: about `share` of each class.
-
-    Both the training set and what is held out get at least one image of each class. Raises
-    UserError if a class has only one.
-    """
-    train, held_out = {}, {}
-    for name, files in images.items():
-        if len(files) < 2:
-            raise UserError(f"the class {name} has one image; give it two or more to split.")
-        hashes = [hash_fraction(seed, name, file) for file in files]
-        limit = min(max(share, math.nextafter(min(hashes), 1)), max(hashes))
-        pairs = list(zip(files, hashes, strict=True))
-        held_out[name] = [file for file, fraction in pairs if fraction < limit]
-        train[name] = [file for file, fraction in pairs if fraction >= limit]
-    return train, held_out
-
-
-def hash_fraction(seed: int, class_name: str, file: str) -> float:
-    """Maps seed, class and file name, without its folders, to a fraction in [0, 1)."""
-    digest = hashlib.blake2b(f"{seed}/{class_name}/".encode() + file_name(file), digest_size=8)
-    return (int.from_bytes(digest.digest(), "big") >> 11) / 2**53
 
 
 def class_name(name: str) -> str:

@@ -118,7 +118,7 @@ def crop_batches(
     first: int = 0,
     corrupt: Collection[int] = (),
 ) -> tf.data.Dataset:
-    """One pass over a split, a row a crop: all crops of the first image, then of the second, ….
+    """One pass over a split, one row per crop: all crops of the first image, then of the second, ….
 
     A batch may start and end within an image. Images are cut one side at a time, so that memory
     holds a few batches and, for each worker, one image and its crops at one side.

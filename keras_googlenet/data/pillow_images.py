@@ -181,7 +181,7 @@ def _decode(content: bytes, kind: str) -> Decoded:
 
 
 def _check_sides(width: int, height: int):
-    """Refuses what `headers.check_sides` refuses in the graph."""
+    """Refuses what `image_headers.check_sides` refuses in the graph."""
     longer, shorter = max(width, height), min(width, height)
     for is_wrong, reason in (
         (shorter < 1, NO_PIXELS),

@@ -6,7 +6,7 @@ ones are float32. Every random step takes a `seed` of two integers and depends o
 
 import tensorflow as tf
 
-from keras_googlenet.data import headers
+from keras_googlenet.data import image_headers
 
 INTERPOLATIONS = ("bilinear", "area", "nearest", "bicubic")  # section 6
 DISTORTION = (0.5, 1.5)  # factors of brightness, contrast and saturation: Howard 2013
@@ -20,9 +20,9 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     orientation is ignored.
 
     Raises:
-        tf.errors.InvalidArgumentError: If it cannot be decoded, or `headers.checked` refuses it.
+        tf.errors.InvalidArgumentError: If `image_headers.checked` or the decoder refuses it.
     """
-    image = tf.io.decode_image(headers.checked(encoded), channels=3, expand_animations=False)
+    image = tf.io.decode_image(image_headers.checked(encoded), channels=3, expand_animations=False)
     return tf.ensure_shape(image, (None, None, 3))
 
 
@@ -101,7 +101,7 @@ def decode_random_crop(
 
     def of_jpeg():
         shape = tf.io.extract_jpeg_shape(encoded)
-        with tf.control_dependencies(headers.check_sides(*tf.unstack(shape[:2]))):
+        with tf.control_dependencies(image_headers.check_sides(*tf.unstack(shape[:2]))):
             start, size = window(shape)
             box = tf.concat([start[:2], size[:2]], axis=0)
         return tf.io.decode_and_crop_jpeg(encoded, box, channels=3)

@@ -18,9 +18,9 @@ from tensorflow_datasets.core.download import downloader
 from tensorflow_datasets.core.utils import version as versions
 
 from keras_googlenet.data import tfds_errors
+from keras_googlenet.data.folder_splits import split_named
 from keras_googlenet.data.image_files import READ_ERRORS
 from keras_googlenet.data.listing import is_prepared, made_by_tfds, prepared_versions
-from keras_googlenet.data.split_folders import split_named
 from keras_googlenet.data.tfds_records import record_fetcher, record_opener
 from keras_googlenet.errors import UserError
 from keras_googlenet.labels import read_labels

@@ -164,7 +164,7 @@ def _find_offsets(file: str, count: int) -> np.ndarray:
         starts = _remote_starts(file) if _is_remote(file) else _local_starts(file)
     except PermissionError as error:
         raise UserError(
-            f"{file} cannot be opened ({error.strerror}); give yourself the right to read it."
+            f"{file} cannot be opened ({error.strerror}); check its read permission."
         ) from error
     if starts is None or len(starts) != count + 1:
         raise UserError(

@@ -133,7 +133,7 @@ def score_examples(
         ensemble: The networks and their crops.
         networks: From `compile_networks`.
         batches: Pairs of images, a tuple with `(n, size, size, 3)` RGB in [0, 255] for each image
-            size, and labels, `(n,)`: a row a crop, the crops of an example one after another. A
+            size, and labels, `(n,)`: one row per crop, the crops of an example one after another. A
             batch may start and end within an example.
 
     Yields:

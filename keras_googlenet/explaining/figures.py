@@ -29,7 +29,9 @@ from keras_googlenet.normal_form import preprocess_for
 _COLUMNS = 4  # panels a row
 _INCHES = 3.0  # side of a panel
 _TITLE = 26  # letters a line over a panel
-_BRIGHTEST = 99.5  # percentile that has the last color: single pixels would else darken the rest
+_BRIGHTEST = (
+    99.5  # percentile that has the last color: single pixels would otherwise darken the rest
+)
 _FOR, _AGAINST = "#b2182b", "#2166ac"  # the ends of RdBu_r
 _DPI = 110
 _QUALITY = 88  # of the JPEG on a page; as PNG it would be five times as large

@@ -14,7 +14,7 @@ class Method(NamedTuple):
     """How a map is computed."""
 
     function: str  # its name in cam.py
-    uses_layer: bool  # whether it weights the channels of a layer; otherwise it is of the pixels
+    uses_layer: bool  # layer-based, by the weights of its channels; else pixel-based
     unit: str  # of the color bar
 
 

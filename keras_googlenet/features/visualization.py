@@ -21,7 +21,9 @@ from keras_googlenet.normal_form import copy_trunk, normal_form, trunk_inputs
 STEPS = 200
 SIZE = 160  # pixels
 _LEARNING_RATE = 0.05  # lucid
-_LEAK = 0.1  # share of the gradient that passes where a unit is off, which else could not turn on
+_LEAK = (
+    0.1  # share of the gradient that passes where a unit is off, which otherwise could not turn on
+)
 _DIVERSITY = 0.5  # weight of the similarity of images against the mean activation that they reach
 _DEVIATION = 0.01  # of the first spectrum: nearly gray
 _CONTRAST = 1 / 4  # lucid

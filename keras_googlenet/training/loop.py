@@ -207,7 +207,7 @@ class Run:
         self.progress.epoch_line(row)
 
     def _save_if_possible(self) -> bool:
-        """Saves, or warns if the disk refuses, which ends the run only after an epoch."""
+        """Saves, or warns if the write fails, which ends the run only after an epoch."""
         try:
             self.save()
         except WriteError as error:

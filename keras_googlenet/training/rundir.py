@@ -46,7 +46,7 @@ def agreed_recipe(recipe: Recipe, workdir: Path, winner: str | None) -> Recipe:
         foreign = _foreign_files(workdir)
         if foreign:
             raise UserError(
-                f"{workdir} holds something else than a run ({foreign[0].name}); give another "
+                f"{workdir} is not a run directory (it contains {foreign[0].name}); give another "
                 "--workdir."
             )
         return recipe

@@ -23,7 +23,7 @@ from keras_googlenet.weight_files.recognition import recognize
 @contextlib.contextmanager
 def one_error(format_name: str = ""):
     """Turns any error of a library into `UserError`."""
-    subject = f"it was taken for a {format_name}, but" if format_name else "it"
+    subject = f"it looks like a {format_name}, but" if format_name else "it"
     try:
         yield
     except UserError as error:

@@ -235,7 +235,7 @@ def _rebuild_tensor(storage, offset, shape, strides, _=None, hooks=None, metadat
     if not isinstance(storage, Storage) or not len(shape) == len(strides) <= MOST_DIMENSIONS:
         raise UserError(f"a tensor in it has {len(shape)} dimensions; the file is damaged.")
     if not all(map(_is_size, (offset, *shape, *strides))):
-        raise UserError("the shape of a tensor in it is no sizes; the file is damaged.")
+        raise UserError("a tensor in it has an invalid shape; the file is damaged.")
     last = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if 0 not in shape and offset + last >= storage.count:
         raise UserError("a tensor in it is larger than its storage; the file is damaged.")

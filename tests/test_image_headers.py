@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from saved_images import JPEG_TOLERANCE, content_of, patched
 
-from keras_googlenet.data import headers, preprocessing
+from keras_googlenet.data import image_headers, preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype="uint8")
 
@@ -100,7 +100,7 @@ def test_only_the_first_frame_of_a_webp_is_read(mode, options):
     rest = {"save_all": True, "append_images": frames[1:], "duration": 50}
     content = content_of("WEBP", frames[0], **rest, **options)
     assert Image.open(io.BytesIO(content)).n_frames == 40
-    cut = headers.checked(tf.constant(content)).numpy()
+    cut = image_headers.checked(tf.constant(content)).numpy()
     assert Image.open(io.BytesIO(cut)).n_frames == 1 and len(cut) < len(content) / 30
     expected = np.asarray(Image.open(io.BytesIO(cut)).convert("RGB"))
     decoded = preprocessing.decode(tf.constant(content))
@@ -113,7 +113,7 @@ def test_only_the_first_frame_of_a_webp_is_read(mode, options):
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
 def test_a_plain_webp_stays_as_it_is(sides, options):
     content = content_of("WEBP", image("RGB").resize(sides), **options)
-    assert headers.checked(tf.constant(content)) == content
+    assert image_headers.checked(tf.constant(content)) == content
 
 
 def test_a_webp_may_be_longer_than_it_says_and_hold_more():
@@ -140,7 +140,7 @@ def test_orientation_is_ignored():
 def test_only_the_first_frame_of_a_gif_is_read():
     frames = [image("L"), Image.fromarray(PIXELS[::-1, :, 0])] * 3
     content = content_of("GIF", frames[0], save_all=True, append_images=frames[1:], duration=50)
-    cut = headers.checked(tf.constant(content)).numpy()
+    cut = image_headers.checked(tf.constant(content)).numpy()
     assert Image.open(io.BytesIO(content)).n_frames == 6
     assert Image.open(io.BytesIO(cut)).n_frames == 1 and len(cut) < len(content) / 3
     np.testing.assert_array_equal(
@@ -237,4 +237,4 @@ def decode_in_graph():
 @pytest.mark.parametrize("height", [8000, -8000])
 def test_exactly_64_megapixels_pass(height):
     content = tf.constant(patched(BMP, 18, "<ii", 8000, height))
-    assert headers.checked(content) == content
+    assert image_headers.checked(content) == content
