@@ -114,7 +114,7 @@ def _load_file(file: Path, name) -> keras.Model:
             "has finished, a .keras file, or imagenet."
         )
     if file.suffix != ".keras":
-        raise UserError(f"{file} is no .keras file; give a .keras file or a run directory.")
+        raise UserError(f"{file} is not a .keras file; give a .keras file or a run directory.")
     try:
         return keras.models.load_model(file, compile=False)
     except Exception as error:  # for a damaged file Keras raises errors of many types

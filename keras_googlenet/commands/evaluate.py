@@ -73,7 +73,7 @@ def parse_flags() -> argparse.Namespace:
     add("--crops", type=int, choices=CROPS, help="crops an image (default: 1, with --table 144)")
     sizes = "shorter sides of the resized image for a network of 224 (default: the paper's four)"
     add("--sizes", type=cli.positive, nargs="+", metavar="SIDE", help=sizes)
-    table = "print Table 3: the errors of the first 1, 2, … models, with each number of crops up to --crops"
+    table = "print Table 3: errors of the first 1, 2, … models, for each number of crops"
     add("--table", action="store_true", help=table)
     add("--batch-size", type=cli.positive, default=100, help="crops a batch")
     add("--report", type=cli.local_path, metavar="DIR", help="folder to write a report to")

@@ -44,7 +44,7 @@ def open_builder(name: str, data_dir: str | None = None) -> tfds.core.DatasetBui
         A builder whose features are an `image` and a `label`, and whose files are complete.
 
     Raises:
-        UserError: If there is no such data set, it is none of labeled images, or it cannot be
+        UserError: If there is no such data set, it has no labeled images, or it cannot be
             downloaded, prepared or read.
     """
     importlib.import_module("keras_googlenet.data.shapes")  # registers the built-in builder

@@ -54,7 +54,7 @@ def gradcam(
         `(n, h, w)` float32 at input size, not normalized, at least 0.
 
     Raises:
-        ValueError: If there is no such layer, class, method or head, `model` is no GoogLeNet, or
+        ValueError: If there is no such layer, class, method or head, `model` is not a GoogLeNet, or
             `images` have another shape, are none, or hold NaN.
     """
     if method not in METHODS:

@@ -34,7 +34,7 @@ class Contents:
         arrays: Name in the file -> array.
         read: Reads one of them, by name.
         facts: What else `weights` needs, as JSON can hold it: `objects`, the classes of pickled
-            objects that are no arrays, by name; `roots`, the dictionaries that contain arrays;
+            objects that are not arrays, by name; `roots`, the dictionaries that contain arrays;
             `typed`, blobs whose layers have a type; `lrn`, `windows` and `operations` of a graph;
             `keras`, whether Keras wrote the file.
     """

@@ -55,7 +55,7 @@ def net_parameter() -> type:
 
 
 def parse(content: bytes):
-    """Returns the message, or `None` if it is no network with named layers."""
+    """Returns the message, or `None` if it is not a network with named layers."""
     net = net_parameter()()
     net.ParseFromString(content)
     return net if any(layer.name for layer in [*net.layer, *net.layers]) else None

@@ -145,7 +145,7 @@ def open_old_form(path: Path) -> Contents:
         unpicklers = [_Unpickler(stream) for _ in range(5)]
         magic, _, system, value, keys = (unpickler.load() for unpickler in unpicklers)
         if magic != MAGIC or not isinstance(keys, list) or not isinstance(system, dict):
-            raise UserError("it is no file of torch.save; it is damaged.")
+            raise UserError("it is not a file of torch.save, or is damaged.")
         order = "<" if system.get("little_endian", True) else ">"
         file.seek(stream.tell())
         ranges = _storage_ranges(file, keys, unpicklers[3].storages, path.stat().st_size)
@@ -214,7 +214,7 @@ class _Unpickler(pickle._Unpickler):  # in pure Python: a sparse memo takes no m
         kind, storage_class, key, _, count = identity[:5]
         dtype = STORAGES.get(storage_class.name.rpartition(".")[2], storage_class.name)
         if kind != "storage" or not isinstance(key, str) or not _is_size(count):
-            raise UserError("its pickle refers to something that is no storage; it is damaged.")
+            raise UserError("its pickle refers to something that is not a storage; it is damaged.")
         self.storages[key] = Storage(dtype, key, count)
         return self.storages[key]
 

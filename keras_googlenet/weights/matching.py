@@ -34,7 +34,7 @@ class Linear(NamedTuple):
 
 
 class Trunk(NamedTuple):
-    """The trunk of a GoogLeNet in a file: its table, prefix, and the arrays that are no copies."""
+    """The trunk of a GoogLeNet in a file: its table, prefix, and the arrays that are not copies."""
 
     table: Table
     prefix: str
