@@ -112,5 +112,5 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path):
 
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "model.h5").write_text("")
-    with pytest.raises(UserError, match="is no .keras file"):
+    with pytest.raises(UserError, match="is not a .keras file"):
         models.load(tmp_path / "model.h5")

@@ -44,7 +44,7 @@ def test_freezing_includes_all_that_a_layer_depends_on_and_nothing_else():
     frozen = {layer.name for layer in model.layers if not layer.trainable}
     assert {"conv1_7x7_s2", "inception_3b_5x5", "inception_4a_pool_proj"} <= frozen
     assert not frozen & {"inception_4b_1x1", "aux1_conv", "main"}
-    with pytest.raises(UserError, match="--freeze-until stem is no layer"):
+    with pytest.raises(UserError, match="--freeze-until stem is not a layer"):
         train_steps.freeze(model, "stem")
 
 

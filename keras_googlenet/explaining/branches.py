@@ -42,8 +42,8 @@ def branch_maps(
         "1x1", "3x3", "5x5" and "pool" -> `(h', w')` float32 at the module's resolution, signed.
 
     Raises:
-        ValueError: If there is no such module, class or head, `model` is not a GoogLeNet, or `image`
-            has another shape or holds NaN.
+        ValueError: If there is no such module, class or head, `model` is not a GoogLeNet, or
+            `image` has another shape or holds NaN.
 
     Source: Selvaraju et al. 2017, section 3, for L; the split is this project's own.
     """

@@ -29,8 +29,8 @@ def exported_network(model: keras.Model) -> keras.Model:
     """Returns the main head of any GoogLeNet in normal form, sharing weights with `model`.
 
     Raises:
-        UserError: If it is not a GoogLeNet, gives no probabilities, has no fixed square size of color
-            images, or is for pixels of another range than [0, 255].
+        UserError: If it is not a GoogLeNet, gives no probabilities, has no fixed square size of
+            color images, or is for pixels of another range than [0, 255].
     """
     network = inference_model(normal_form(model))
     check_classifier(network)

@@ -54,7 +54,7 @@ def freeze(model: keras.Model, name: str):
     """Freezes a layer, for example `inception_4e_output`, and all that it depends on."""
     if name not in {layer.name for layer in model.layers}:
         raise UserError(
-            f"--freeze-until {name} is not a layer; give one such as conv2_3x3 or inception_4e_output."
+            f"--freeze-until {name} is not a layer; give one such as inception_4e_output."
         )
     for layer in keras.Model(model.inputs, model.get_layer(name).output).layers:
         layer.trainable = False
