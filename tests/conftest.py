@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, not one f
         os.environ.setdefault(f"{pool}_THREADS", "1")
 
 import contextlib
+import gc
 import importlib.util
 import io
 import json
@@ -96,7 +97,11 @@ def read_in_this_process(monkeypatch):
                 with one_error(name):
                     return {found: as_float32(contents.read(found)) for found in names}
 
-            yield sandbox.WeightFile(name, contents.arrays, contents.facts, read)
+            try:
+                yield sandbox.WeightFile(name, contents.arrays, contents.facts, read)
+            finally:
+                contents = None
+                gc.collect(1)  # HDF5 would answer for the next file of this name from this one
 
     monkeypatch.setattr(sandbox, "opened", opened)
 

@@ -90,7 +90,7 @@ def test_the_command_works_from_anywhere(wheel, tmp_path):
     assert overview.returncode == 0 and all(name in overview.stdout for name in COMMANDS)
     wrong = subprocess.run([*command, "train", "--epochs", "0"], text=True, **run)
     assert wrong.returncode == 2 and not wrong.stdout
-    assert wrong.stderr.startswith("googlenet train: error: --epochs must be in")
+    assert wrong.stderr.startswith("googlenet train: error: --epochs must be at least 1")
     unknown = subprocess.run([*command, "dance"], text=True, **run)
     assert unknown.returncode == 2 and "invalid choice: 'dance'" in unknown.stderr
 

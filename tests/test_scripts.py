@@ -196,7 +196,7 @@ def test_unknown_flags_have_status_two(script, run_script):
         ("train.py", ["--image-size", 64], "--image-size must be at least 65"),
         ("train.py", ["--variant", "v3"], "--variant must be one of paper"),
         ("train.py", ["--dataset", "./nowhere"], "there is no folder ./nowhere"),
-        ("train.py", ["--epochs", 0], "--epochs must be in"),
+        ("train.py", ["--epochs", 0], "--epochs must be at least 1"),
         ("evaluate.py", ["nowhere"], "there is no model nowhere"),
         ("predict.py", ["nowhere", "photo.jpg"], "there is no image photo.jpg"),
         ("explain.py", ["nowhere", "photo.jpg"], "there is no image photo.jpg"),
