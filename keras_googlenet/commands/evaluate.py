@@ -122,7 +122,7 @@ def open_dataset(flags: argparse.Namespace, networks: list):
 
 
 def as_text(result: dict) -> str:
-    """Formats the metrics, a line a head, and the table."""
+    """Formats the metrics, one line per head, and the table."""
     heads = [key.removesuffix("_accuracy") for key in result if key.endswith("_accuracy")]
     rows = [f"{result['examples']} examples", "head   accuracy    top-5     loss"]
     for head in heads:

@@ -1,8 +1,10 @@
 """Names the most probable classes of images.
 
-python predict.py runs/shapes photo.jpg --top 5
-python predict.py runs/shapes folder/ --json
-python predict.py --server http://localhost:8501 photo.jpg
+    python predict.py runs/shapes photo.jpg --top 5
+    python predict.py runs/shapes folder/ --json
+    python predict.py --server http://localhost:8501 photo.jpg
+
+A folder stands for the images in it. Photos are turned upright by their EXIF orientation.
 """
 
 import argparse
@@ -126,5 +128,5 @@ def as_json(file: str, predictions) -> dict:
 
 
 def as_text(file: str, predictions) -> str:
-    """Formats one image's result, a line a class."""
+    """Formats one image's result, one line per class."""
     return "\n".join([file, *(f"{each.score:8.2%}  {each.name}" for each in predictions)])

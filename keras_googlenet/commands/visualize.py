@@ -46,7 +46,9 @@ def parse_flags() -> argparse.Namespace:
     add("--neuron", action="store_true", help="the center unit instead of the whole channel")
     add("--size", type=cli.positive, default=160, help="pixels across what is drawn")
     add("--steps", type=cli.positive, default=200, help="steps of the optimizer")
-    add("--seed", type=int, default=0, help="of the start and the random transforms")
+    add(
+        "--seed", type=int, default=0, help="seed of the initial image and of the random transforms"
+    )
     add("--diversity", type=cli.positive, default=1, help="variations to draw of each unit")
     dataset = "name or folder: add the crops of its validation set with the top activations"
     add("--dataset", type=cli.expanded, help=dataset)

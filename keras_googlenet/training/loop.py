@@ -221,7 +221,7 @@ class Run:
 
         Raises:
             UserError: If a weight is NaN or infinite.
-            WriteError: If the disk refuses.
+            WriteError: If the write fails.
         """
         self.saved_at = time.monotonic()
         arrays = checkpoints.values(self.variables)
