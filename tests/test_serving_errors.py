@@ -61,7 +61,7 @@ def http_answer(status, body=b"", headers=b""):
     return says(then=first + headers + b"\r\n" + body)
 
 
-ANOTHER = "speaks another protocol, not {}; check the address and its port."
+ANOTHER = "uses another protocol, not {}; check the address and its port."
 GREETINGS = {
     "ssh": says(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "smtp": says(b"220 mail.example.org ESMTP\r\n"),
@@ -88,7 +88,7 @@ def test_rest_asks_a_port_of_grpc(ask):
     server = grpc.server(futures.ThreadPoolExecutor(1))
     host = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
-    assert ask(f"http://{host}").endswith(f"speaks gRPC, not HTTP; give grpc://{host}.")
+    assert ask(f"http://{host}").endswith(f"uses gRPC, not HTTP; give grpc://{host}.")
     assert ask(f"https://{host}").endswith("does not speak TLS; give http:// in place of https://.")
     server.stop(None).wait()
 
@@ -97,9 +97,9 @@ def test_rest_asks_a_port_of_grpc(ask):
 def test_grpc_asks_a_port_of_rest(ask):
     with serving_peers.http_server(lambda *_: (200, ANSWER)) as address:
         host = address.removeprefix("http://")
-        assert ask(f"grpc://{host}").endswith(f"speaks HTTP, not gRPC; give {address}.")
+        assert ask(f"grpc://{host}").endswith(f"uses HTTP, not gRPC; give {address}.")
     with serving_peers.socket_server(http_answer(400)) as host:  # most others answer HTTP/1.1
-        assert ask(f"grpc://{host}").endswith(f"speaks HTTP, not gRPC; give http://{host}.")
+        assert ask(f"grpc://{host}").endswith(f"uses HTTP, not gRPC; give http://{host}.")
 
 
 @GRPC
@@ -159,8 +159,8 @@ TLS_PORT = b"<h1>400 The plain HTTP request was sent to HTTPS port</h1>"
         (http_answer(401), "refuses: HTTP status 401 Unauthorized."),
         (http_answer(404, b"<html>"), "404 Not Found; check the address and the model's name."),
         (http_answer(400, b"<html>"), "refuses: HTTP status 400 Bad Request."),
-        (http_answer(400, TLS_PORT), "speaks TLS, not HTTP; give https://127.0.0.1:"),
-        (says(then=b"\x15\x03\x01\0\2\2\x46"), "speaks TLS, not HTTP; give https://127.0.0.1:"),
+        (http_answer(400, TLS_PORT), "uses TLS, not HTTP; give https://127.0.0.1:"),
+        (says(then=b"\x15\x03\x01\0\2\2\x46"), "uses TLS, not HTTP; give https://127.0.0.1:"),
         (http_answer(307, b"", ELSEWHERE), "redirects to https://other:9; give that address."),
         (http_answer(302, b"", b"Location: http://[::1\r\n"), "does not answer (Invalid IPv6 URL)"),
         (http_answer(503, b"", b"Retry-After: soon\r\n"), "does not answer (Invalid Retry-After"),

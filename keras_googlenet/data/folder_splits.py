@@ -181,8 +181,8 @@ def check_readable(folder: Folder):
     for inside in folder.all_folders():
         if inside.error:
             raise UserError(
-                f"{inside.path} cannot be opened ({inside.error}); give yourself the right to read "
-                "it, or remove it."
+                f"{inside.path} cannot be opened ({inside.error}); check its read permission, "
+                "or remove it."
             )
     kinds = folder.to_convert()
     if kinds:
