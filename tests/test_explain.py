@@ -159,7 +159,7 @@ def test_a_report_needs_no_other_file(finished_run, run_script, photo, tmp_path)
         (["--heads", "--method", "all"], "--method all is a figure of its own"),
         (["--heads", "--head", "aux1"], "--heads takes no --head"),
         (["--report", "report", "--classes", "star"], "--report takes no --output"),
-        (["--method", "saliency", "--layer", "inception_4a_output"], "leave --layer out"),
+        (["--method", "saliency", "--layer", "inception_4a_output"], "takes no --layer"),
         (["--classes", "star,ring", "--method", "all"], "take one class"),
         (["another.jpg"], "--output must be a folder here"),
     ],
