@@ -35,8 +35,8 @@ def _messages(folder):
     layer = b"\x0a\x01x" + b"\x3a" + _length(blob) + blob
     (folder / "rank").write_bytes(LAYER + _length(layer) + layer)
     return {
-        "prefix": "begins as a Caffe model does, but is damaged",
-        "layers": "begins as a Caffe model does, but is damaged",
+        "prefix": "starts like a Caffe model, but is damaged",
+        "layers": "starts like a Caffe model, but is damaged",
         "nodes": "looks like a frozen TensorFlow graph, but",
         "shape": "its shape is (4294967295, 4294967295) and holds 4 bytes",
         "rank": "4294967295, …) and holds 0 bytes",
