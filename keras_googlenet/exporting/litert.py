@@ -94,7 +94,7 @@ def litert_bytes(
     options = converter_options(quantize, calibration, io)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"
-        network.export(path, format="litert", verbose=False, **options)
+        network.export(str(path), format="litert", verbose=False, **options)
         return path.read_bytes()
 
 

@@ -54,5 +54,5 @@ def _onnx_bytes(network: keras.Model) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of Keras' patches for tf2onnx
         path = Path(folder) / "network.onnx"
-        network.export(path, format="onnx", opset_version=OPSET, verbose=False)
+        network.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
         return path.read_bytes()
