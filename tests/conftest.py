@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, not one f
         os.environ.setdefault(f"{pool}_THREADS", "1")
 
 import contextlib
+import functools
 import gc
 import importlib.util
 import io
@@ -104,6 +105,23 @@ def read_in_this_process(monkeypatch):
                 gc.collect(1)  # HDF5 would answer for the next file of this name from this one
 
     monkeypatch.setattr(sandbox, "opened", opened)
+
+
+@pytest.fixture(scope="module")
+def untrained_network(tmp_path_factory):
+    """An untrained network, read once: what is drawn does not depend on what it has learned."""
+    import keras
+
+    from keras_googlenet import labels, models
+    from keras_googlenet.googlenet import GoogLeNet
+
+    file = tmp_path_factory.mktemp("network") / "network.keras"
+    keras.utils.set_random_seed(4)
+    GoogLeNet(classes=3, input_shape=(65, 65, 3)).save(file)
+    labels.write_labels(labels.labels_path(file), CLASSES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", functools.cache(models.load))
+        yield file
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What explain.py writes, and what it says to mistakes."""
 
-import functools
 import re
 
 import keras
@@ -9,25 +8,13 @@ import pytest
 from conftest import CLASSES
 from PIL import Image
 
-from keras_googlenet import labels, models
+from keras_googlenet import models
 from keras_googlenet.commands import explain
 from keras_googlenet.data import image_files, preprocessing
 from keras_googlenet.explaining import cam, explanation_report, figures
 from keras_googlenet.googlenet import GoogLeNet
 
 SEEN = "what the network saw"
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    """An untrained network, read once: what is drawn does not depend on what it has learned."""
-    file = tmp_path_factory.mktemp("network") / "network.keras"
-    keras.utils.set_random_seed(4)
-    GoogLeNet(classes=3, input_shape=(65, 65, 3)).save(file)
-    labels.write_labels(labels.labels_path(file), CLASSES)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load", functools.cache(models.load))
-        yield file
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +30,9 @@ def drawn(monkeypatch):
     return found
 
 
-def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_path, monkeypatch):
+def test_a_folder_becomes_pages_and_an_index(
+    untrained_network, run_script, photo, tmp_path, monkeypatch
+):
     folder, output = tmp_path / "pictures", tmp_path / "out"
     folder.mkdir()
     for name in ("index.jpg", "star.jpg", "star_2.jpg", "Star#1.jpg"):
@@ -52,7 +41,7 @@ def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_pat
     Image.open(photo).resize((1, 40)).save(folder / "thin.png")
     (folder / "bad.png").write_text("no image")
     monkeypatch.setattr(explanation_report, "render", lambda loaded, image, index: image.file)
-    outcome = run_script("explain.py", network, folder, "--report", output)
+    outcome = run_script("explain.py", untrained_network, folder, "--report", output)
     assert outcome.status == 2 and "bad.png cannot be read" in outcome.err
     assert "Traceback" not in outcome.err
     pages = {path.name: path.read_text() for path in output.iterdir() if path.name != "index.html"}
@@ -94,12 +83,12 @@ def test_a_folder_becomes_pages_and_an_index(network, run_script, photo, tmp_pat
     ],
 )
 def test_figures_side_by_side(
-    network, run_script, photo, drawn, flags, titles, unit, file, tmp_path, monkeypatch
+    untrained_network, run_script, photo, drawn, flags, titles, unit, file, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(cam, "SCORECAM_CHANNELS", 2)
     monkeypatch.setattr(cam, "SMOOTHGRAD_SAMPLES", 1)
     (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
-    outcome = run_script("explain.py", network, tmp_path / "a.jpg", *flags)
+    outcome = run_script("explain.py", untrained_network, tmp_path / "a.jpg", *flags)
     assert outcome.status == 0, outcome.err
     [(figure, path)] = drawn
     assert path == tmp_path / file and outcome.out.strip().endswith(f"-> {path}")
@@ -113,19 +102,28 @@ def test_figures_side_by_side(
     assert bars == [unit] * len(titles)
 
 
-def test_a_figure_is_written(network, run_script, photo, tmp_path):
+def test_a_figure_is_written(untrained_network, run_script, photo, tmp_path):
     output = tmp_path / "star.png"
-    outcome = run_script("explain.py", network, "--method", "saliency", photo, "--output", output)
+    outcome = run_script(
+        "explain.py", untrained_network, "--method", "saliency", photo, "--output", output
+    )
     assert outcome.status == 0, outcome.err
     width, height = Image.open(output).size
     assert width > 1.5 * height > 300 and np.asarray(Image.open(output)).std() > 10
 
 
 @pytest.mark.slow
-def test_branches_are_a_figure_of_nine_rows(network, run_script, photo, tmp_path):
+def test_branches_are_a_figure_of_nine_rows(untrained_network, run_script, photo, tmp_path):
     output = tmp_path / "branches.png"
     outcome = run_script(
-        "explain.py", network, photo, "--branches", "--classes", "ring", "--output", output
+        "explain.py",
+        untrained_network,
+        photo,
+        "--branches",
+        "--classes",
+        "ring",
+        "--output",
+        output,
     )
     assert outcome.status == 0, outcome.err
     width, height = Image.open(output).size
@@ -164,19 +162,19 @@ def test_a_report_needs_no_other_file(finished_run, run_script, photo, tmp_path)
         (["another.jpg"], "--output must be a folder here"),
     ],
 )
-def test_mistakes_are_one_sentence(network, run_script, photo, flags, sentence, tmp_path):
+def test_mistakes_are_one_sentence(untrained_network, run_script, photo, flags, sentence, tmp_path):
     output = tmp_path / "out.png"
-    outcome = run_script("explain.py", network, photo, *flags, "--output", output)
+    outcome = run_script("explain.py", untrained_network, photo, *flags, "--output", output)
     assert outcome.status == 2 and outcome.out == "", outcome
     assert sentence in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
     assert not output.exists()
 
 
 @pytest.mark.parametrize("output", ["0.jpg", "0.xyz", "0"])
-def test_outputs_that_are_no_figure(network, run_script, photo, output, tmp_path):
+def test_outputs_that_are_no_figure(untrained_network, run_script, photo, output, tmp_path):
     (tmp_path / "0.jpg").write_bytes(photo.read_bytes())
     output = tmp_path / output
-    outcome = run_script("explain.py", network, tmp_path / "0.jpg", "--output", output)
+    outcome = run_script("explain.py", untrained_network, tmp_path / "0.jpg", "--output", output)
     assert outcome.status == 2 and outcome.out == "", outcome
     place = "is an image to be explained" if output.exists() else "--output must be a figure"
     assert place in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
@@ -184,8 +182,8 @@ def test_outputs_that_are_no_figure(network, run_script, photo, output, tmp_path
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_line_names_the_classes_and_the_best_one(network, run_script, photo, drawn):
-    scores = models.load(str(network)).predict(crops_of(photo))[0]
+def test_the_line_names_the_classes_and_the_best_one(untrained_network, run_script, photo, drawn):
+    scores = models.load(str(untrained_network)).predict(crops_of(photo))[0]
     names = [f"{name} {score:.1%}" for name, score in zip(CLASSES, scores, strict=True)]
     best, last = scores.argmax(), scores.argmin()
     for flags, line in (
@@ -194,7 +192,7 @@ def test_the_line_names_the_classes_and_the_best_one(network, run_script, photo,
         (["--classes", CLASSES[last]], f"{names[last]} (best: {names[best]})"),
         (["--classes", f"{last},{best}"], f"{names[last]}, {names[best]}"),
     ):
-        outcome = run_script("explain.py", network, photo, *flags)
+        outcome = run_script("explain.py", untrained_network, photo, *flags)
         assert outcome.out.partition(" -> ")[0] == line, outcome
 
 
@@ -219,39 +217,39 @@ def test_names_of_classes_may_have_commas(flags, indices):
 
 
 def test_a_second_run_leaves_out_the_figures_of_the_first(
-    network, run_script, photo, tmp_path, monkeypatch
+    untrained_network, run_script, photo, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
     for _ in range(2):
-        outcome = run_script("explain.py", network, ".")
+        outcome = run_script("explain.py", untrained_network, ".")
         assert outcome.status == 0, outcome.err
         assert len(outcome.out.splitlines()) == 2
         written = sorted(path.name for path in (tmp_path / "explanations").iterdir())
         assert written == ["a_cam.png", "index.html"]
     figure = (tmp_path / "explanations" / "a_cam.png").read_bytes()
-    outcome = run_script("explain.py", network, "explanations")
+    outcome = run_script("explain.py", untrained_network, "explanations")
     assert outcome.status == 0 and "a_cam_cam.png" in outcome.out
     assert (tmp_path / "explanations" / "a_cam.png").read_bytes() == figure
 
 
 def test_a_folder_without_images_does_not_stop_the_others(
-    network, run_script, photo, drawn, tmp_path, monkeypatch
+    untrained_network, run_script, photo, drawn, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    outcome = run_script("explain.py", network, "empty", photo, "nowhere.jpg")
+    outcome = run_script("explain.py", untrained_network, "empty", photo, "nowhere.jpg")
     assert outcome.status == 2 and "Traceback" not in outcome.err
     assert [str(path) for _, path in drawn] == ["explanations/0_cam.png"]
     assert outcome.out.splitlines()[0].endswith("-> explanations/0_cam.png")
     assert "empty holds no image" in outcome.err and "no image nowhere.jpg" in outcome.err
-    assert run_script("explain.py", network, "empty").status == 2
+    assert run_script("explain.py", untrained_network, "empty").status == 2
 
 
-def test_maps_of_zeros_say_so(network, run_script, photo, drawn, monkeypatch):
+def test_maps_of_zeros_say_so(untrained_network, run_script, photo, drawn, monkeypatch):
     monkeypatch.setattr(figures, "gradcam", lambda *_, **__: np.zeros((1, 65, 65), "float32"))
     for flags in ([], ["--heads"], ["--method", "all"]):
-        outcome = run_script("explain.py", network, photo, "--classes", "ring", *flags)
+        outcome = run_script("explain.py", untrained_network, photo, "--classes", "ring", *flags)
         assert outcome.status == 0, outcome.err
     for figure, _ in drawn:
         titles = [cell.get_title().replace("\n", " ") for cell in figure.axes if cell.get_title()]
@@ -260,13 +258,17 @@ def test_maps_of_zeros_say_so(network, run_script, photo, drawn, monkeypatch):
 
 
 @pytest.mark.parametrize("flags", [[], ["--branches"]])
-def test_dollars_in_a_class_name(network, run_script, photo, tmp_path, monkeypatch, flags):
-    loaded = models.load(str(network), None)
+def test_dollars_in_a_class_name(
+    untrained_network, run_script, photo, tmp_path, monkeypatch, flags
+):
+    loaded = models.load(str(untrained_network), None)
     names = ["$5 to $6", r"$\frac{", "\u661f"]
     monkeypatch.setattr(models, "load", lambda *_: loaded._replace(labels=names))
     classes = [f"--classes={name}" for name in (names[:1] if flags else names)]
     output = tmp_path / "out.png"
-    outcome = run_script("explain.py", network, photo, *classes, *flags, "--output", output)
+    outcome = run_script(
+        "explain.py", untrained_network, photo, *classes, *flags, "--output", output
+    )
     assert outcome.status == 0 and outcome.err == "", outcome
     assert output.exists() and "$5 to $6" in outcome.out
 

@@ -1,34 +1,17 @@
 """What visualize.py writes, and what it says to mistakes."""
 
-import functools
-
-import keras
 import numpy as np
 import pytest
-from conftest import CLASSES
 from PIL import Image
-
-from keras_googlenet import labels, models
-from keras_googlenet.googlenet import GoogLeNet
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    """An untrained network, read once: what is drawn does not depend on what it has learned."""
-    file = tmp_path_factory.mktemp("network") / "network.keras"
-    keras.utils.set_random_seed(4)
-    GoogLeNet(classes=3, input_shape=(65, 65, 3)).save(file)
-    labels.write_labels(labels.labels_path(file), CLASSES)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load", functools.cache(models.load))
-        yield file
 
 
 @pytest.mark.slow
-def test_features_beside_their_dataset_examples(network, run_script, image_folder, tmp_path):
+def test_features_beside_their_dataset_examples(
+    untrained_network, run_script, image_folder, tmp_path
+):
     output = tmp_path / "atlas.png"
     outcome = run_script(
-        *("visualize.py", network, "inception_3a_output:2-3"),
+        *("visualize.py", untrained_network, "inception_3a_output:2-3"),
         *("--size", 32, "--steps", 2, "--diversity", 2, "--dataset", image_folder),
         *("--output", output),
     )
@@ -38,10 +21,10 @@ def test_features_beside_their_dataset_examples(network, run_script, image_folde
 
 
 @pytest.mark.slow
-def test_a_circuit_is_drawn(network, run_script, tmp_path):
+def test_a_circuit_is_drawn(untrained_network, run_script, tmp_path):
     output = tmp_path / "circuit.png"
     outcome = run_script(
-        *("visualize.py", network, "--size", 32, "--steps", 1, "--output", output),
+        *("visualize.py", untrained_network, "--size", 32, "--steps", 1, "--output", output),
         *("--circuit", "inception_3a_output:1,2", "inception_3b_3x3:0"),
     )
     assert outcome.status == 0, outcome.err
@@ -62,7 +45,7 @@ def test_a_circuit_is_drawn(network, run_script, tmp_path):
         ([], "give LAYER:UNITS or --circuit"),
     ],
 )
-def test_mistakes_about_features_are_one_sentence(network, run_script, flags, sentence):
-    outcome = run_script("visualize.py", network, *flags)
+def test_mistakes_about_features_are_one_sentence(untrained_network, run_script, flags, sentence):
+    outcome = run_script("visualize.py", untrained_network, *flags)
     assert outcome.status == 2 and outcome.out == "", outcome
     assert sentence in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
