@@ -66,6 +66,7 @@ class Publisher(NamedTuple):
     hash: str  # its first digits, as far as they are published; empty if none are
     license: str
     aux_heads: bool  # whether its auxiliary heads are there and trained
+    accuracy: tuple[float, float] | None = None  # top-1 and top-5 as published, one crop
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ BVLC = Publisher(
     hash="405fc5acd08a3bb12de8ee5e23a96bec22f08204",  # readme.md of the model in BVLC/caffe
     license="unrestricted use",
     aux_heads=True,
+    accuracy=(0.687, 0.889),  # the same readme.md
 )
 TORCHVISION = Publisher(
     name="torchvision GoogLeNet, IMAGENET1K_V1",
@@ -105,6 +107,7 @@ TORCHVISION = Publisher(
     hash="1378be20",  # part of the file's name, which torch.hub checks
     license="BSD 3-Clause (torchvision); ported by its authors from TF-slim's, Apache 2.0",
     aux_heads=False,
+    accuracy=(0.69778, 0.8953),  # GoogLeNet_Weights of torchvision.models
 )
 TF_SLIM = Publisher(
     name="TF-slim inception_v1, 2016-08-28, trained on ILSVRC 2012",
@@ -113,6 +116,7 @@ TF_SLIM = Publisher(
     hash="",
     license="Apache 2.0",
     aux_heads=False,
+    accuracy=(0.698, 0.896),  # README.md of TF-slim
 )
 INCEPTION_5H = Publisher(
     name="Google Inception 5h, trained on ImageNet",

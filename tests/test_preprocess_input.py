@@ -140,19 +140,31 @@ def test_images_of_a_folder(image_folder):
     assert count == 8 * len(CLASSES)
 
 
-def test_the_readme_trains(image_folder, tmp_path, monkeypatch):
-    """What stands under "In Python" runs on a folder of images, but for the download."""
+def run_python_of(page, names):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
+
+
+def test_the_docs_train(image_folder, tmp_path, monkeypatch):
+    """The Python of docs/training.md runs on a folder of images."""
+    shutil.copytree(image_folder / "train", tmp_path / "path/to/folders")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    run_python_of("docs/training.md", names)
+    history = names["model"].history.history
+    assert {"main_accuracy", "aux1_accuracy", "aux2_loss"} <= set(history)
+    assert np.isfinite(history["loss"]).all()
+    assert names["main"].output_shape == (None, 10)
+
+
+def test_the_readme_classifies(tmp_path, monkeypatch, capsys):
+    """The Python of README.md runs on a photograph, but for the download."""
     from keras_googlenet import weights
 
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## In Python")[2]
-    snippet = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
-    shutil.copytree(image_folder / "train", tmp_path / "path/to/folders")
+    keras.utils.save_img(tmp_path / "photo.jpg", np.full((300, 400, 3), 99.0))
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(weights, "load_published", lambda model, variant: asked.append(variant))
-    names = {}
-    exec(snippet, names)
-    history = names["model"].history.history
-    assert {"main_accuracy", "aux1_accuracy", "aux2_loss"} <= set(history) and asked == ["paper"]
-    assert np.isfinite(history["loss"]).all()
-    assert names["main"].output_shape == (None, 10)
+    run_python_of("README.md", {})
+    assert asked == ["paper"]
+    assert len(re.findall(r"n\d{8}", capsys.readouterr().out)) == 5

@@ -35,7 +35,7 @@ def test_every_setting_has_a_flag_that_shows_its_default(capsys):
     text = " ".join(parser.format_help().split())
     for setting in dataclasses.fields(Recipe):
         assert "--" + setting.name.replace("_", "-") in text
-    assert "small: 72, paper: 224, bvlc-quick: 224, modern: 224" in text
+    assert "small: 72, paper: 224, bvlc-quick: 224, cifar: 65, modern: 224" in text
 
 
 def test_learning_rate_scales_with_the_batch():

@@ -7,7 +7,8 @@
 
 A SavedModel is written to a new version directory in the folder OUTPUT, next to models.config and
 compose.yaml for TensorFlow Serving. Every export is compared with the network, on images of
---calibration if given, and nothing is written if they differ.
+--calibration if given, and nothing is written if they differ. MODEL_CARD.md in the version
+directory, or <file>.MODEL_CARD.md beside a file, describes it.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main():
     cli.start_tensorflow()
 
     from keras_googlenet import exporting, models
-    from keras_googlenet.exporting import litert, serving_files, serving_network
+    from keras_googlenet.exporting import litert, model_card, serving_files, serving_network
 
     loaded = models.load(flags.model, flags.variant)
     serving_network.exported_network(loaded.model)  # refuses before the images are read
@@ -42,6 +43,9 @@ def main():
     if flags.format == "saved_model":
         for file in serving_files.write_serving_files(flags.output, flags.batching):
             cli.note(f"{file} has been edited; it is left as it is")
+    published, command = flags.model == models.PUBLISHED, _train_command(loaded.workdir)
+    card = model_card.write_card(loaded, published, command, flags.format, path, options, agreement)
+    print(f"model card: {card}")
     print(path)
 
 
@@ -139,3 +143,13 @@ def calibration_images(flags: argparse.Namespace, loaded):
     part = "half of " if flags.quantize == "int8" else ""
     origin = f"{part}{len(images)} images of {source or loaded.recipe['dataset']}"
     return SampleImages(images, classes, origin)
+
+
+def _train_command(workdir: Path | None) -> str | None:
+    """Returns the command that trains the network of a run directory again."""
+    from keras_googlenet.training.recipe import Recipe
+
+    try:
+        return Recipe.load(workdir).command() if workdir else None
+    except UserError:  # a recipe of another version of this package
+        return None
