@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell
 
 import keras_googlenet
 from keras_googlenet.data import shapes
+from keras_googlenet.training.recipe import RECIPES
 from notebooks import execute
 
 NOTEBOOK = execute.read()
@@ -77,7 +78,9 @@ def test_outputs_are_those_of_the_code():
     """Else run `python notebooks/execute.py`, which stores what this compares."""
     assert NOTEBOOK.metadata[execute.EXECUTED] == execute.origin(NOTEBOOK)
     assert execute.origin(with_new_code(NOTEBOOK)) != execute.origin(NOTEBOOK)
-    assert keras_googlenet.__version__ in "".join(map("".join, map(texts_of, CODE)))
+    shown = "".join("".join(texts_of(cell)) for cell in CODE)
+    assert f"keras_googlenet {keras_googlenet.__version__}\n" in shown
+    assert f"epochs: {RECIPES['small'].epochs}," in shown  # not of small settings
 
 
 def test_every_cell_was_executed_once_in_order():
