@@ -9,7 +9,7 @@ SECONDS_A_LINE = 60.0  # where there is no terminal
 
 
 class Progress:
-    """A bar on a terminal, elsewhere a line a minute.
+    """A bar on a terminal, elsewhere one line per minute.
 
     Args:
         total: Number of images.

@@ -70,7 +70,7 @@ def parse_flags() -> argparse.Namespace:
     labels = "file with the class of each image in the folder"
     add("--labels", metavar="FILE", type=cli.local, help=labels)
     add("--label-columns", nargs=2, metavar=("FILE", "LABEL"), help="columns of a CSV file")
-    add("--crops", type=int, choices=CROPS, help="crops an image (default: 1, with --table 144)")
+    add("--crops", type=int, choices=CROPS, help="crops per image (default: 1, with --table 144)")
     sizes = "shorter sides of the resized image for a network of 224 (default: the paper's four)"
     add("--sizes", type=cli.positive, nargs="+", metavar="SIDE", help=sizes)
     table = "print Table 3: errors of the first 1, 2, … models, for each number of crops"

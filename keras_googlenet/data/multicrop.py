@@ -55,7 +55,7 @@ def crop_set(count: int, sides: tuple[int, ...] = SIDES) -> CropSet:
         count: 1: the center. 10: the corners and the center of the middle square, mirrored too
             (Krizhevsky et al. 2012, section 4.1). 144: the paper's own (section 7).
         sides: Shorter sides in pixels for a network of 224. 1 and 10 crops use the first; "144"
-            is 36 crops a side.
+            is 36 crops per side.
 
     Example:
     >>> [len(crop_set(count).crops()) for count in (1, 10, 144)]

@@ -70,7 +70,7 @@ def _all_metrics(ensemble: Ensemble, records: np.ndarray) -> dict:
 
 
 def _write_predictions(path: Path, split: Split, records: np.ndarray, labels: list[str]):
-    """Writes a row an image; ImageNet classes by wnid, others by label."""
+    """Writes one row per image; ImageNet classes by wnid, others by label."""
     short = [split_label(label)[0] or label for label in labels]
     columns = [f"{kind}_{rank}" for rank in range(1, TOP + 1) for kind in ("class", "score")]
     with open(path, "w", newline="", encoding="utf-8") as file:
