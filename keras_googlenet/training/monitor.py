@@ -26,7 +26,7 @@ _COLORS = ("#0072b2", "#e69f00", "#009e73")  # Okabe and Ito: distinct to color-
 
 
 class Progress:
-    """A bar for each epoch on a terminal, one line per minute elsewhere, and a line for each epoch."""
+    """A bar per epoch on a terminal, one line per minute elsewhere, and a line per epoch."""
 
     def __init__(self, batch_size: int, epochs: int, shown: bool = True):
         self.batch_size, self.epochs, self.shown = batch_size, epochs, shown
