@@ -1,4 +1,4 @@
-"""What each idea of the paper is worth on CIFAR-10: one change at a time, several seeds.
+"""What each idea of the paper is worth on CIFAR-10: one change to the network at a time, by seed.
 
     python -m benchmarks.ablations cifar10
     python -m benchmarks.ablations cifar10 --only "aux off" "aux 0.1" --seeds 3 4
@@ -6,12 +6,13 @@
     python -m benchmarks.ablations --draw
 
 `cifar10` is the folder with `train/<class>/*.jpg` and `test/<class>/*.jpg`. Each run trains on the
-first images of each class and is measured on all test images. A run is a row of the CSV file, and
-runs that it has are skipped, so that the same command resumes. Any backend of Keras will do.
+first images of each class and is measured on all test images. A run is a row of the CSV file; one
+with the same settings that is already there is skipped, so that the same command resumes. Any
+backend of Keras will do. Without batch normalization, convolutions also get the biases and the
+initializer of the variant `paper`.
 """
 
 import contextlib
-import csv
 import dataclasses
 import statistics
 import time
@@ -19,15 +20,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
+from benchmarks import ablation_results
+from benchmarks.ablation_results import REFERENCE, read, write
 from benchmarks.inference import processor
-from keras_googlenet import cli
-from keras_googlenet.atomic import replacing
+from benchmarks.variants import multiply_adds
+from keras_googlenet import cli, googlenet
 from keras_googlenet.errors import UserError
+from keras_googlenet.imagenet import preprocess_input
 
 RESULTS = Path("docs/results")
-FIGURE = Path("docs/images/ablations.png")
 IMAGE_SIZE = 65  # the smallest with auxiliary heads
 SHIFT = 8  # pixels: 4 of CIFAR's 32, the usual augmentation
 WATCHED = 10  # steps at the start and at the end whose gradients are measured
@@ -39,8 +43,7 @@ WARMUP_SHARE = 0.1
 class Setting:
     """One network and how it is trained; the defaults are the reference."""
 
-    question: str
-    variant: dict = dataclasses.field(default_factory=dict, hash=False)  # fields of `Variant`
+    variant: dict = dataclasses.field(default_factory=dict)  # fields of `Variant`
     aux_weight: float = 0.3  # section 5
     dropout: float = 0.4  # Table 1
     fully_connected: bool = False  # two linear layers in place of average pooling
@@ -49,21 +52,21 @@ class Setting:
 
 LRN = {"batch_norm": False}
 NO_NORMALIZATION = {"batch_norm": False, "lrn": {"alpha": 0.0}}  # divides by 1
-REFERENCE = "reference"
+NAIVE = {"reductions": False}
 SETTINGS = {
-    REFERENCE: Setting("batch normalization, aux weight 0.3, 5x5, dropout 0.4, average pooling"),
-    "aux off": Setting("auxiliary heads", aux_weight=0.0),
-    "aux 0.1": Setting("auxiliary heads", aux_weight=0.1),
-    "aux 1": Setting("auxiliary heads", aux_weight=1.0),
-    "3x3 for 5x5": Setting("kernel of the third branch", {"kernel5x5": 3}),
-    "LRN": Setting("normalization", LRN),
-    "LRN, aux off": Setting("normalization", LRN, aux_weight=0.0),
-    "no normalization": Setting("normalization", NO_NORMALIZATION),
-    "naive, equal steps": Setting("reductions", {"reductions": False}),
-    "naive, equal cost": Setting("reductions", {"reductions": False}, equal_cost=True),
-    "fully connected": Setting("main head", fully_connected=True),
-    "dropout 0": Setting("dropout before the main classifier", dropout=0.0),
-    "dropout 0.7": Setting("dropout before the main classifier", dropout=0.7),
+    REFERENCE: Setting(),
+    "aux off": Setting(aux_weight=0.0),
+    "aux 0.1": Setting(aux_weight=0.1),
+    "aux 1": Setting(aux_weight=1.0),
+    "3x3 for 5x5": Setting({"kernel5x5": 3}),
+    "LRN": Setting(LRN),
+    "LRN, aux off": Setting(LRN, aux_weight=0.0),
+    "no normalization": Setting(NO_NORMALIZATION),
+    "naive, equal steps": Setting(NAIVE),
+    "naive, equal cost": Setting(NAIVE, equal_cost=True),
+    "fully connected": Setting(fully_connected=True),
+    "dropout 0": Setting(dropout=0.0),
+    "dropout 0.7": Setting(dropout=0.7),
 }
 MODULES = ("conv1", "conv2", *(f"inception_{m}" for m in "3a 3b 4a 4b 4c 4d 4e 5a 5b".split()))
 
@@ -82,7 +85,7 @@ def main():
     parser.add_argument("--draw", action="store_true", help="only draw the figure and the table")
     flags = parser.parse_args()
     if flags.draw:
-        draw(read(flags.output / "ablations.csv"), FIGURE)
+        ablation_results.draw(read(flags.output / "ablations.csv"), list(SETTINGS))
         return
     if flags.data is None:
         raise UserError("give the folder of CIFAR-10's images, or --draw.")
@@ -95,12 +98,16 @@ def main():
 def run_once(name: str, seed: int, data: "Data", flags):
     """Trains one network and adds its rows, unless they are there."""
     results, gradients = flags.output / "ablations.csv", flags.output / "gradient_norms.csv"
-    key = {"setting": name, "seed": str(seed)}
+    key = {"setting": name, "seed": seed, "backend": keras.backend.backend()}
+    key |= {name: getattr(flags, name) for name in ("images", "epochs", "batch_size", "precision")}
+    key = {name: str(value) for name, value in key.items()}
     if any(key.items() <= row.items() for row in read(results)):
         return
     row, norms = train(SETTINGS[name], seed, data, flags)
-    append(gradients, [key | norm for norm in norms])
-    append(results, [key | row])  # last: it marks the run as done
+    # The results come last, since they mark the run as done; a kill between the two may repeat it.
+    others = [norm for norm in read(gradients) if not key.items() <= norm.items()]
+    write(gradients, others + [key | norm for norm in norms])
+    write(results, [*read(results), key | row])
     cli.note(f"{name}, seed {seed}: main {row['main_accuracy']:.1%} in {row['seconds']} s")
 
 
@@ -116,14 +123,17 @@ class Data:
     @classmethod
     def read(cls, folder: Path, images: int) -> "Data":
         """Reads the first images of each class, and all test images, in the order of names."""
-        classes = sorted(path.name for path in (folder / "train").iterdir())
+        classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
         return cls(
             *_read_split(folder / "train", classes, images // len(classes)),
             *_read_split(folder / "test", classes),
         )
 
     def batch(self, step: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the shuffled, shifted and mirrored images of a step, float32, and labels."""
+        """Returns the shuffled, shifted and mirrored images of a step, and their labels.
+
+        They are `(size, side, side, 3)` float32 minus the mean, and `(size,)` int64.
+        """
         steps = len(self.labels) // size
         epoch, position = divmod(step, steps)
         order = np.random.default_rng((seed, epoch)).permutation(len(self.labels))
@@ -132,18 +142,22 @@ class Data:
         padded = np.pad(self.images[chosen], ((0, 0), (SHIFT,) * 2, (SHIFT,) * 2, (0, 0)))
         corners = random.integers(0, 2 * SHIFT + 1, (size, 2))
         side = self.images.shape[1]
-        crops = [x[y : y + side, z : z + side] for x, (y, z) in zip(padded, corners, strict=True)]
+        crops = [
+            image[top : top + side, left : left + side]
+            for image, (top, left) in zip(padded, corners, strict=True)
+        ]
         mirrored = random.random(size) < 0.5
         crops = [c[:, ::-1] if m else c for c, m in zip(crops, mirrored, strict=True)]
-        return centered(np.stack(crops)), self.labels[chosen]
+        return preprocess_input(np.stack(crops)), self.labels[chosen]
 
 
 def _read_split(folder: Path, classes: list[str], most: int | None = None):
+    """Returns images `(n, side, side, 3)` uint8, at most so many per class, and labels `(n,)`."""
     from PIL import Image
 
     images, labels = [], []
     for label, name in enumerate(classes):
-        for file in sorted((folder / name).iterdir())[:most]:
+        for file in sorted((folder / name).glob("[!.]*"))[:most]:
             with Image.open(file) as image:
                 resized = image.convert("RGB").resize((IMAGE_SIZE,) * 2, Image.BILINEAR)
             images.append(np.asarray(resized))
@@ -151,19 +165,8 @@ def _read_split(folder: Path, classes: list[str], most: int | None = None):
     return np.stack(images), np.array(labels)
 
 
-def centered(images: np.ndarray) -> np.ndarray:
-    """Subtracts the paper's mean: float32."""
-    from keras_googlenet.imagenet import preprocess_input
-
-    return preprocess_input(images)
-
-
 def build(setting: Setting, classes: int, image_size: int = IMAGE_SIZE):
     """Returns the three-output network of a setting."""
-    import keras
-
-    from keras_googlenet import googlenet
-
     spec = googlenet.Variant(**({"batch_norm": True} | setting.variant))
     image = keras.Input((image_size, image_size, 3), name="image")
     x, taps = googlenet.trunk(image, spec)
@@ -180,11 +183,11 @@ def build(setting: Setting, classes: int, image_size: int = IMAGE_SIZE):
 
 
 def train(setting: Setting, seed: int, data: Data, flags) -> tuple[dict, list[dict]]:
-    """Trains and measures one network: its row, and the rows of its gradients."""
-    import keras
+    """Trains and measures one network: its row, and the rows of its gradients.
 
-    from benchmarks.variants import multiply_adds
-
+    `multiply_adds` are those of an image in all three heads, also where two have no weight.
+    """
+    where = device()  # before the work that would be lost if this failed
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(
         flags.precision if flags.precision == "float32" else f"mixed_{flags.precision}"
@@ -194,7 +197,7 @@ def train(setting: Setting, seed: int, data: Data, flags) -> tuple[dict, list[di
     cost = sum(map(multiply_adds, model.layers))
     steps = flags.epochs * (len(data.labels) // flags.batch_size)
     if setting.equal_cost:
-        steps = round(steps * sum(map(multiply_adds, build(Setting(""), classes).layers)) / cost)
+        steps = round(steps * sum(map(multiply_adds, build(Setting(), classes).layers)) / cost)
     optimizer = keras.optimizers.Adam(schedule(steps))
     model.compile(
         optimizer,
@@ -215,16 +218,12 @@ def train(setting: Setting, seed: int, data: Data, flags) -> tuple[dict, list[di
         "multiply_adds": cost,
         "steps": steps,
         "seconds": round(seconds, 1),
-        "precision": flags.precision,
-        "backend": keras.backend.backend(),
-        "device": device(),
+        "device": where,
     }, norms.rows()
 
 
 def schedule(steps: int):
     """A linear warm-up and a cosine to 0."""
-    import keras
-
     warmup = max(1, round(WARMUP_SHARE * steps))
     return keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - warmup), warmup_target=LEARNING_RATE, warmup_steps=warmup
@@ -239,7 +238,7 @@ class Norms:
     """
 
     def __init__(self, model):
-        self.model, self.parts = model, defaultdict(list)
+        self.model, self.norms = model, defaultdict(list)
         model.optimizer.build(model.trainable_variables)
         self.modules = {
             module: [
@@ -264,18 +263,16 @@ class Norms:
         ]
         for module, variables in self.modules.items():
             squares = sum(np.square(gradients[i], dtype="float64").sum() for i in variables)
-            self.parts[part, module].append(squares**0.5)
+            self.norms[part, module].append(squares**0.5)
 
     def _moments(self) -> list[np.ndarray]:
-        from keras import ops
-
-        return [np.array(ops.convert_to_numpy(m)) for m in self.model.optimizer._momentums]
+        return [np.array(keras.ops.convert_to_numpy(m)) for m in self.model.optimizer._momentums]
 
     def rows(self) -> list[dict]:
         """Returns a row for each module at the start and at the end."""
         return [
             {"part": part, "module": module, "norm": f"{statistics.mean(norms):.6g}"}
-            for (part, module), norms in self.parts.items()
+            for (part, module), norms in self.norms.items()
         ]
 
 
@@ -283,7 +280,9 @@ def measure(model, data: Data, batch_size: int = 500) -> dict[str, float]:
     """Returns the test accuracy of each head and the cross-entropy of the main one."""
     heads = [[], [], []]
     for start in range(0, len(data.test_labels), batch_size):
-        outputs = model.predict_on_batch(centered(data.test_images[start : start + batch_size]))
+        outputs = model.predict_on_batch(
+            preprocess_input(data.test_images[start : start + batch_size])
+        )
         for head, output in zip(heads, outputs, strict=True):
             head.append(output)
     main, aux1, aux2 = (np.concatenate(head) for head in heads)
@@ -297,79 +296,9 @@ def measure(model, data: Data, batch_size: int = 500) -> dict[str, float]:
 
 
 def device() -> str:
-    """Returns the name of the GPU that Keras computes on, or of the processor."""
-    import keras
-
-    if keras.backend.backend() == "torch":
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name()
-    if keras.backend.backend() == "jax":
-        import jax
-
-        if jax.default_backend() == "gpu":
-            return jax.devices()[0].device_kind
-    return processor()
-
-
-def read(file: Path) -> list[dict]:
-    """Returns the rows of a CSV file as texts; none if there is no file."""
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
-
-
-def append(file: Path, rows: list[dict]):
-    """Adds rows to a CSV file, all of them or none."""
-    rows = read(file) + rows
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def summary(rows: list[dict], column: str = "main_accuracy") -> dict[str, tuple[float, float, int]]:
-    """Returns mean, standard deviation and number of runs of each setting, in their order."""
-    values = defaultdict(list)
-    for row in rows:
-        values[row["setting"]].append(float(row[column]))
-    return {
-        name: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0, len(v))
-        for name in SETTINGS
-        if (v := values[name])
-    }
-
-
-def draw(rows: list[dict], file: Path):
-    """Prints the table and draws the accuracy of each setting with its standard deviation."""
-    from matplotlib.figure import Figure
-
-    if not rows:
-        raise UserError("there are no results yet; run the ablations first.")
-    results = summary(rows)
-    reference = results[REFERENCE][0]
-    print("| setting | main accuracy | standard deviation | vs. reference | runs |")
-    print("|---|---|---|---|---|")
-    for name, (mean, spread, runs) in results.items():
-        change = f"{100 * (mean - reference):+.1f}"
-        print(f"| {name} | {mean:.1%} | {100 * spread:.1f} | {change} | {runs} |")
-    figure = Figure(figsize=(7, 0.36 * len(results) + 1), layout="constrained")
-    axes = figure.subplots()
-    names = list(results)[::-1]
-    means, spreads, _ = zip(*(results[name] for name in names), strict=True)
-    colors = ["#b5651d" if name == REFERENCE else "#3b6ea5" for name in names]
-    axes.barh(names, [100 * m for m in means], xerr=[100 * s for s in spreads], color=colors)
-    axes.axvline(100 * reference, color="#b5651d", linewidth=1, linestyle="--")
-    axes.set_xlabel(
-        "test accuracy of the main head, %; error bars: standard deviation of the seeds"
-    )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-    print(f"-> {file}")
+    """Returns the device that Keras computes on, by the name of its backend, or the processor."""
+    where = str(keras.ops.zeros(()).device)
+    return processor() if "cpu" in where.lower() else where
 
 
 if __name__ == "__main__":

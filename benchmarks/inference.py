@@ -13,6 +13,7 @@ which run as fast.
 
 import functools
 import multiprocessing
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -133,6 +134,8 @@ def rate(seconds: dict, name: str, batch: int) -> float:
 
 def processor() -> str:
     """Returns the processor's name and the instructions that matter here."""
+    if not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64":
+        return platform.processor() or platform.machine()
     pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     facts = {key.strip(): value.strip() for key, _, value in pairs}
     useful = ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")

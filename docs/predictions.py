@@ -1,10 +1,10 @@
 """Figures of an evaluation for docs/results.md: its confusion matrix, and right and wrong examples.
 
     python evaluate.py runs/cifar10 --report report
-    python -m docs.predictions cifar10/test report/predictions.csv docs/images/cifar10
+    python -m docs.predictions report/predictions.csv docs/images/cifar10
 
-writes `docs/images/cifar10_confusion.png` and `docs/images/cifar10_examples.png`. The folder holds
-the images that were evaluated.
+writes `docs/images/cifar10_confusion.png` and `docs/images/cifar10_examples.png`. The images must
+still be where they were evaluated.
 """
 
 import csv
@@ -23,7 +23,6 @@ DPI = 110
 def main():
     """Draws both figures."""
     parser = cli.parser(__doc__)
-    parser.add_argument("images", type=cli.local_path, help="folder of the images")
     parser.add_argument("predictions", type=cli.local_path, help="predictions.csv of the report")
     parser.add_argument("output", help="start of the names of both figures")
     flags = parser.parse_args()
@@ -31,7 +30,7 @@ def main():
         rows = list(csv.DictReader(lines))
     for name, figure in (
         ("confusion", confusion_matrix(rows)),
-        ("examples", examples(rows, flags.images)),
+        ("examples", examples(rows)),
     ):
         file = Path(f"{flags.output}_{name}.png")
         with replacing(file) as temporary:
@@ -40,8 +39,8 @@ def main():
 
 
 def classes_of(rows: list[dict]) -> list[str]:
-    """Returns the labels in the order of the alphabet."""
-    return sorted({row["label"] for row in rows})
+    """Returns labels and predicted classes in alphabetical order."""
+    return sorted({row[column] for row in rows for column in ("label", "class_1")})
 
 
 def counts_of(rows: list[dict]) -> np.ndarray:
@@ -60,7 +59,7 @@ def confusion_matrix(rows: list[dict]):
     classes, counts = classes_of(rows), counts_of(rows)
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.subplots()
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(classes)), classes, rotation=90)
     axes.set_yticks(range(len(classes)), classes)
@@ -73,7 +72,7 @@ def confusion_matrix(rows: list[dict]):
 
 
 def chosen(rows: list[dict]) -> dict[str, tuple[dict, dict]]:
-    """Returns of each class the first right image and the most confident mistake."""
+    """Returns, for each class, its first right row and its most confident mistake."""
     by_class = defaultdict(list)
     for row in rows:
         by_class[row["label"]].append(row)
@@ -87,17 +86,17 @@ def chosen(rows: list[dict]) -> dict[str, tuple[dict, dict]]:
     return pairs
 
 
-def examples(rows: list[dict], images: Path):
+def examples(rows: list[dict]):
     """Draws a column for each class: a right example above its most confident mistake."""
     from matplotlib.figure import Figure
     from PIL import Image
 
     pairs = chosen(rows)
     figure = Figure(figsize=(1.1 * len(pairs), 3.4), layout="constrained")
-    grid = figure.subplots(2, len(pairs))
+    grid = figure.subplots(2, len(pairs), squeeze=False)
     for column, (label, pair) in enumerate(pairs.items()):
         for axes, row in zip(grid[:, column], pair, strict=True):
-            with Image.open(images / row["file"]) as image:
+            with Image.open(row["file"]) as image:
                 axes.imshow(image.convert("RGB"), interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])

@@ -11,8 +11,9 @@ import tensorflow as tf
 from PIL import Image
 from thin_network import WHOLE, thinned
 
-from benchmarks import ablations
+from benchmarks import ablation_results, ablations
 from docs import predictions
+from keras_googlenet.errors import UserError
 from keras_googlenet.layers import LocalResponseNormalization
 
 THIN = {
@@ -29,7 +30,7 @@ def build(name):
 
 @pytest.fixture(scope="module")
 def reference():
-    return build(ablations.REFERENCE)
+    return build(ablation_results.REFERENCE)
 
 
 @pytest.fixture(scope="module")
@@ -147,40 +148,56 @@ def test_a_run_is_done_once(tmp_path, monkeypatch):
         return {"main_accuracy": 0.5, "seconds": 1.0}, [{"part": "start", "norm": "1"}]
 
     monkeypatch.setattr(ablations, "train", train)
-    flags = argparse.Namespace(output=tmp_path)
+    settings = {"images": 12, "epochs": 1, "batch_size": 4, "precision": "float32"}
+    flags = argparse.Namespace(output=tmp_path, **settings)
     for seed in (0, 1, 0, 1):
         ablations.run_once("aux off", seed, None, flags)
     ablations.run_once("aux 1", 0, None, flags)
-    assert trained == [0, 1, 0]
-    assert len(ablations.read(tmp_path / "ablations.csv")) == 3
-    assert len(ablations.read(tmp_path / "gradient_norms.csv")) == 3
+    flags.epochs = 2
+    ablations.run_once("aux off", 1, None, flags)
+    assert trained == [0, 1, 0, 1]
+    (tmp_path / "ablations.csv").unlink()  # as after a kill between the two files
+    ablations.run_once("aux off", 1, None, flags)
+    assert len(ablation_results.read(tmp_path / "ablations.csv")) == 1
+    assert len(ablation_results.read(tmp_path / "gradient_norms.csv")) == 4
 
 
 def test_summary_and_figure(tmp_path, capsys):
     values = {"reference": [0.5, 0.6, 0.7], "aux off": [0.4, 0.4]}
+    same = dict.fromkeys(("images", "epochs", "batch_size", "precision"), "1")
     rows = [
-        {"setting": name, "main_accuracy": str(value)}
+        {"setting": name, "main_accuracy": str(value), **same}
         for name, those in values.items()
         for value in those
     ]
-    mean, spread, runs = ablations.summary(rows)["reference"]
+    mean, spread, runs = ablation_results.summary(rows, list(values))["reference"]
     assert (mean, spread, runs) == pytest.approx((0.6, statistics.stdev((0.5, 0.6, 0.7)), 3))
-    ablations.draw(rows, tmp_path / "figure.png")
+    ablation_results.draw(rows, list(values), tmp_path / "figure.png")
     assert "| aux off | 40.0% | 0.0 | -20.0 | 2 |" in capsys.readouterr().out
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 500
+    with pytest.raises(UserError, match="differ in"):
+        ablation_results.summary([*rows, rows[0] | {"epochs": "2"}], list(values))
+    with pytest.raises(UserError, match="reference has no run"):
+        ablation_results.summary(rows[3:], list(values))
 
 
 def test_figures_of_predictions(folder, tmp_path):
     rows = [
-        {"file": f"{name}/{index}.png", "label": name, "class_1": guess, "score_1": str(score)}
+        {
+            "file": f"{folder}/test/{name}/{index}.png",
+            "label": name,
+            "class_1": guess,
+            "score_1": str(score),
+        }
         for name, guesses in zip(CLASSES, ("csc", "ssc"), strict=True)
         for index, (guess, score) in enumerate(zip(guesses, (0.9, 0.8, 0.7), strict=True))
         for guess in [{"c": "circle", "s": "square"}[guess]]
     ]
     np.testing.assert_array_equal(predictions.counts_of(rows), [[2, 1], [1, 2]])
     pairs = predictions.chosen(rows)
-    assert [row["file"] for row in pairs["circle"]] == ["circle/0.png", "circle/1.png"]
-    assert [row["file"] for row in pairs["square"]] == ["square/0.png", "square/2.png"]
-    predictions.examples(rows, folder / "test").savefig(tmp_path / "examples.png")
+    files = {name: [row["file"][-12:] for row in pair] for name, pair in pairs.items()}
+    assert files["circle"] == ["circle/0.png", "circle/1.png"]
+    assert files["square"] == ["square/0.png", "square/2.png"]
+    predictions.examples(rows).savefig(tmp_path / "examples.png")
     predictions.confusion_matrix(rows).savefig(tmp_path / "confusion.png")

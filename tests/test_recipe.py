@@ -1,6 +1,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 
 import pytest
 
@@ -134,3 +135,14 @@ def test_fine_tuning_has_a_lower_learning_rate():
 
 def test_boolean_settings_have_two_flags():
     assert not parse("--no-nesterov").nesterov and parse("--jit").jit
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_gives_the_recipe_again(name):
+    changes = {"dataset": "cifar10", "nesterov": False, "weights": "/home/me/a b.keras"}
+    recipe = Recipe(**(vars(RECIPES[name]) | changes))
+    words = shlex.split(recipe.command())
+    assert words[:2] == ["python", "train.py"]
+    again = parse(*words[2:])
+    assert again.weights == "path/to/a b.keras"
+    assert vars(again) == vars(recipe) | {"weights": again.weights}

@@ -17,6 +17,7 @@ from keras_googlenet.run_files import METRICS_FILE
 CARD_FILE = "MODEL_CARD.md"
 FIRST_LABELS = 5  # that the card names
 _UNKNOWN = "Not known: the network was not exported from a run directory."
+_UNREADABLE = "In `recipe.json` of the run, which is of another version of keras_googlenet."
 _CARD = """\
 ---
 pipeline_tag: image-classification
@@ -94,7 +95,7 @@ def write_card(
     """
     spec, recipe = VARIANTS[loaded.variant], loaded.recipe
     publisher = spec.publisher if published else None
-    started = recipe is not None and recipe.get("weights") == "imagenet"
+    start = recipe and recipe.get("weights")
     metrics = _read_metrics(loaded.workdir) if loaded.workdir else {}
     text = _CARD.format(
         of=_of(recipe, publisher),
@@ -104,10 +105,10 @@ def write_card(
         preprocessing=_preprocessing(kind, loaded.image_size),
         labels=_labels(kind, path, loaded.labels),
         data=_data(recipe, metrics, publisher),
-        recipe=f"```bash\n{command}\n```" if command else _UNKNOWN,
-        metrics=_metrics(metrics, publisher),
-        limits=_limits(metrics, options, published or started),
-        license=_license(spec.publisher if published or started else None, published),
+        recipe=_recipe(recipe, command),
+        metrics=_metrics(recipe, metrics, publisher),
+        limits=_limits(metrics, options, published or start == "imagenet"),
+        license=_license(spec.publisher, published, start),
     )
     file = card_path(kind, path)
     with replacing(file) as temporary:
@@ -164,7 +165,7 @@ def _network(loaded, kind: str, options: dict[str, str], agreement: Agreement) -
             f"Main head, {len(loaded.labels):,} classes, {loaded.image_size} x "
             f"{loaded.image_size} pixels",
             f"Format: {FORMATS[kind].title}{settings}",
-            f"Compared {agreement}".replace("against", "with"),
+            f"Compared {agreement}".replace("against", "with", 1),
         ]
     )
 
@@ -214,7 +215,7 @@ def _data(recipe: dict | None, metrics: dict, publisher: Publisher | None) -> st
         return f"That of {publisher.name}; not checked here." if publisher else _UNKNOWN
     data = metrics.get("data", {})
     splits = [
-        f"{use}: {split['images']:,} images of {split['classes']:,} classes in "
+        f"{use} images: {split['images']:,} of {split['classes']:,} classes in "
         f"{code(split['source'])}"
         for use, split in (("Training", data.get("train")), ("Validation", data.get("validation")))
         if split
@@ -223,7 +224,13 @@ def _data(recipe: dict | None, metrics: dict, publisher: Publisher | None) -> st
     return _bullets([f"Data set: {_name(recipe['dataset'])}", *splits, *left_out])
 
 
-def _metrics(metrics: dict, publisher: Publisher | None) -> str:
+def _recipe(recipe: dict | None, command: str | None) -> str:
+    if command:
+        return f"```bash\n{command}\n```"
+    return _UNKNOWN if recipe is None else _UNREADABLE
+
+
+def _metrics(recipe: dict | None, metrics: dict, publisher: Publisher | None) -> str:
     if publisher and publisher.accuracy:
         top1, top5 = publisher.accuracy
         return (
@@ -232,7 +239,9 @@ def _metrics(metrics: dict, publisher: Publisher | None) -> str:
         )
     heads = [head for head in HEADS if f"val_{head}_accuracy" in metrics]
     if not heads:
-        return "Not measured." if publisher else _UNKNOWN
+        if recipe is None and publisher is None:
+            return _UNKNOWN
+        return "Not measured." if publisher else "Not known: the run has no metrics.json."
     rows = "\n".join(
         f"| {head} | {metrics[f'val_{head}_accuracy']:.2%} | {metrics[f'val_{head}_top5']:.2%} "
         f"| {metrics[f'val_{head}_loss']:.4f} |"
@@ -246,31 +255,45 @@ def _metrics(metrics: dict, publisher: Publisher | None) -> str:
 
 
 def _limits(metrics: dict, options: dict[str, str], imagenet: bool) -> str:
-    images = (metrics.get("data", {}).get("validation") or {}).get("images", 0)
-    accuracy = metrics.get("val_main_accuracy", 0)
-    margin = 1.96 * (accuracy * (1 - accuracy) / images) ** 0.5 if images else 0
-    return _bullets(
-        [
-            "It knows these classes only: an image of anything else gets one of them, too, "
-            "sometimes with a high probability.",
-            "It sees one class an image, at the center; the probabilities are not calibrated.",
+    items = [
+        "It knows these classes only: an image of anything else also gets one of them, sometimes "
+        "with a high probability.",
+        "It names one class per image, judged from the center crop; the probabilities are not "
+        "calibrated.",
+    ]
+    images = (metrics.get("data", {}).get("validation") or {}).get("images")
+    accuracy = metrics.get("val_main_accuracy")
+    if images and accuracy:
+        margin = 1.96 * (accuracy * (1 - accuracy) / images) ** 0.5
+        items.append(
             f"{images:,} validation images determine the accuracy to ±{margin:.1%} (95% interval), "
-            "for images like them only." * bool(margin),
+            "for images like them only."
+        )
+    if imagenet:
+        items.append(
             "ImageNet's photographs are mostly from North America and Europe (Shankar et al. 2017, "
-            "arXiv 1711.08536), and three of its classes are people." * imagenet,
-            "int8: probabilities come in steps of 1/256; images unlike those of the calibration "
-            "lose more." * (options.get("quantize") == "int8"),
-            "Not evaluated: errors by group of people, region or camera, and images made to "
-            "deceive it. Do not decide about people, health or safety with it.",
-        ]
+            "arXiv 1711.08536), and three of its classes are people."
+        )
+    if options.get("quantize") == "int8":
+        items.append(
+            "int8: probabilities are multiples of 1/256; accuracy drops further for images unlike "
+            "the calibration images."
+        )
+    items.append(
+        "Not evaluated: errors by group of people, region or camera, and images made to deceive "
+        "it. Do not use it for decisions about people, health or safety."
     )
+    return _bullets(items)
 
 
-def _license(publisher: Publisher | None, published: bool) -> str:
-    if publisher is None:
-        return "The weights: not stated; within the terms of the training data it is yours."
-    start = "The weights" if published else "Training started from published weights"
+def _license(publisher: Publisher | None, published: bool, start: str | None) -> str:
+    """Names the license of the weights, or of those that training started from, `start`."""
+    if not published and start is None:
+        return "Not stated. Add that of the weights; the terms of their training data apply."
+    if not published and start != "imagenet":
+        return f"Training started from {_name(start)}: its license applies, and is not known here."
+    whose = "The weights" if published else "Training started from published weights"
     return (
-        f"{start}: {publisher.name}, {publisher.url}, license: {publisher.license}. ImageNet's "
+        f"{whose}: {publisher.name}, {publisher.url}, license: {publisher.license}. ImageNet's "
         "images are for non-commercial research and education."
     )

@@ -1,0 +1,81 @@
+"""The results of benchmarks.ablations: the CSV files, the table and the figure."""
+
+import csv
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_googlenet.atomic import replacing
+from keras_googlenet.errors import UserError
+
+REFERENCE = "reference"  # the setting that the others are compared with
+FIGURE = Path("docs/images/ablations.png")
+
+
+def read(file: Path) -> list[dict]:
+    """Returns the rows of a CSV file as texts; none if there is no file."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def write(file: Path, rows: list[dict]):
+    """Writes a CSV file, all of it or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary(rows: list[dict], order: Sequence[str]) -> dict[str, tuple[float, float, int]]:
+    """Returns mean and standard deviation of the accuracy, and the number of runs, by setting.
+
+    Raises:
+        UserError: If the reference is not there, or runs differ in more than setting and seed.
+    """
+    values, kinds = defaultdict(list), set()
+    for row in rows:
+        values[row["setting"]].append(float(row["main_accuracy"]))
+        kinds.add((row["images"], row["epochs"], row["batch_size"], row["precision"]))
+    if REFERENCE not in values:
+        raise UserError("the reference has no run yet; run it first.")
+    if len(kinds) > 1:
+        raise UserError("the runs differ in images, epochs, batch size or precision.")
+    return {
+        name: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else math.nan, len(v))
+        for name in order
+        if (v := values[name])
+    }
+
+
+def draw(rows: list[dict], order: Sequence[str], file: Path = FIGURE):
+    """Prints the table and draws the accuracy of each setting with its standard deviation."""
+    from matplotlib.figure import Figure
+
+    results = summary(rows, order)
+    reference = results[REFERENCE][0]
+    print("| setting | main accuracy | standard deviation | difference in points | runs |")
+    print("|---|---|---|---|---|")
+    for name, (mean, spread, runs) in results.items():
+        change = f"{100 * (mean - reference):+.1f}"
+        print(f"| {name} | {mean:.1%} | {100 * spread:.1f} | {change} | {runs} |")
+    names = list(results)[::-1]
+    means, spreads = np.array([results[name][:2] for name in names]).T * 100
+    figure = Figure(figsize=(7, 0.36 * len(names) + 1), layout="constrained")
+    axes = figure.subplots()
+    colors = ["#b5651d" if name == REFERENCE else "#3b6ea5" for name in names]
+    axes.barh(names, means, xerr=spreads, color=colors)
+    axes.axvline(100 * reference, color="#b5651d", linewidth=1, linestyle="--")
+    axes.set_xlabel(
+        "test accuracy of the main head, %; error bars: standard deviation of the seeds"
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+    print(f"-> {file}")
