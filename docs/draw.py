@@ -22,7 +22,7 @@ FILLS = {
     "Dropout": "#ffffff",
     "Dense": "#fdeeb5",
 }  # of the kinds of layers that are drawn
-SAME_SHAPE = ("LocalResponseNormalization", "Dropout")  # their rows show none
+SAME_SHAPE = ("LocalResponseNormalization", "Dropout")  # their rows show no shape
 BRANCH_FILLS = {"1x1": "#d3e3f8", "3x3": "#d2ecd2", "5x5": "#fde0bd", "pool": POOL}
 BRANCH_LABELS = {"1x1": "1×1", "3x3": "1×1 → 3×3", "5x5": "1×1 → 5×5", "pool": "pool → 1×1"}
 CELL_WIDTHS = {"1x1": 48, "3x3": 88, "5x5": 80, "pool": 48}
@@ -43,7 +43,7 @@ def main():
     from keras_googlenet.googlenet import GoogLeNet
 
     model = GoogLeNet()
-    for name, drawing in (("googlenet", network(model)), ("inception", modules(model))):
+    for name, drawing in (("googlenet", network(model)), ("inception", module_comparison(model))):
         path = IMAGES / f"{name}.svg"
         with atomic.replacing(path) as written:
             written.write_text(drawing, encoding="utf-8")
@@ -164,14 +164,22 @@ def aux(model, head: str, weight: float, y: float) -> str:
 
 def facts(trunk, model) -> list[str]:
     """Writes what the network costs, beside the stem."""
-    operations = sum(map(multiply_adds, trunk.layers))
-    lines = ["Main network", f"{parameters(trunk):,}", "parameters"]
-    lines += [f"{operations / 1e9:.2f} billion", "multiply-adds", ""]
-    lines += ["All three heads", f"{parameters(model):,}", "parameters", "", "/2: stride 2"]
-    headings = (lines[0], lines[6])
+    lines = [
+        ("Main network", True),
+        (f"{parameters(trunk):,}", False),
+        ("parameters", False),
+        (f"{sum(map(multiply_adds, trunk.layers)) / 1e9:.2f} billion", False),
+        ("multiply-adds", False),
+        ("", False),
+        ("All three heads", True),
+        (f"{parameters(model):,}", False),
+        ("parameters", False),
+        ("", False),
+        ("/2: stride 2", False),
+    ]
     return [
-        text(SIDE, TOP + 22 + LINE * index, line, bold=line in headings)
-        for index, line in enumerate(lines)
+        text(SIDE, TOP + 22 + LINE * index, line, bold=bold)
+        for index, (line, bold) in enumerate(lines)
         if line
     ]
 
@@ -188,7 +196,7 @@ def legend(y: float) -> list[str]:
     return parts
 
 
-def modules(model) -> str:
+def module_comparison(model) -> str:
     """Draws a module of the network, and the same without reductions."""
     import keras
 
