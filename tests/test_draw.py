@@ -91,7 +91,7 @@ def network():
 def test_drawings_are_what_the_code_draws_now(network):
     """After a change: python -m docs.draw."""
     assert (IMAGES / "googlenet.svg").read_text(encoding="utf-8") == draw.network(network)
-    assert (IMAGES / "inception.svg").read_text(encoding="utf-8") == draw.modules(network)
+    assert (IMAGES / "inception.svg").read_text(encoding="utf-8") == draw.module_comparison(network)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -167,7 +167,8 @@ def test_export_saved_model(finished_run, run_script, photo, tmp_path):
 def test_export_litert(finished_run, run_script, tmp_path):
     outcome = run_script("export.py", finished_run[0], tmp_path / "small.tflite")
     assert outcome.status == 0, outcome.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.labels.txt", "small.tflite"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["small.labels.txt", "small.tflite", "small.tflite.MODEL_CARD.md"]
     assert (tmp_path / "small.labels.txt").read_text().split() == list(CLASSES)
 
 
