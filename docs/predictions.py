@@ -26,10 +26,13 @@ def main():
     parser.add_argument("predictions", type=cli.local_path, help="predictions.csv of the report")
     parser.add_argument("output", help="start of the names of both figures")
     flags = parser.parse_args()
+    cli.start_tensorflow()
+    from keras_googlenet.evaluation.report import draw_confusion_matrix
+
     with flags.predictions.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for name, figure in (
-        ("confusion", confusion_matrix(rows)),
+        ("confusion", draw_confusion_matrix(counts_of(rows), *[classes_of(rows)] * 2)),
         ("examples", examples(rows)),
     ):
         file = Path(f"{flags.output}_{name}.png")
@@ -50,25 +53,6 @@ def counts_of(rows: list[dict]) -> np.ndarray:
     for row in rows:
         counts[classes.index(row["label"]), classes.index(row["class_1"])] += 1
     return counts
-
-
-def confusion_matrix(rows: list[dict]):
-    """Draws the counts, colored by their share of the label."""
-    from matplotlib.figure import Figure
-
-    classes, counts = classes_of(rows), counts_of(rows)
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=90)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="predicted", ylabel="label")
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, count, ha="center", va="center", color=color, size=8)
-    return figure
 
 
 def chosen(rows: list[dict]) -> dict[str, tuple[dict, dict]]:

@@ -200,4 +200,3 @@ def test_figures_of_predictions(folder, tmp_path):
     assert files["circle"] == ["circle/0.png", "circle/1.png"]
     assert files["square"] == ["square/0.png", "square/2.png"]
     predictions.examples(rows).savefig(tmp_path / "examples.png")
-    predictions.confusion_matrix(rows).savefig(tmp_path / "confusion.png")

@@ -157,14 +157,15 @@ def _confusion_matrix(records: np.ndarray, names: list[str]) -> str:
     columns = [*shown, "any other"]
     if in_data_set.all():
         counts, columns = counts[:, :-1], shown
-    figure = _draw_confusion_matrix(counts, shown, columns)
+    figure = draw_confusion_matrix(counts, shown, columns)
     pairs = zip(shown, (names[index] for index in occurring), strict=True)
     replaced = [f"{text} is {name}" for text, name in pairs if text != name]
     caption = f"\n<p>{escape('; '.join(replaced))}.</p>" if replaced else ""
     return _chart(figure, "confusion matrix") + caption
 
 
-def _draw_confusion_matrix(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+def draw_confusion_matrix(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+    """Draws counts, `(rows, columns)` integers, colored by their share of the row's class."""
     named = max(counts.shape) <= _MATRIX_NAMES
     rows_inches, columns_inches = (_INCHES_A_CLASS * n if named else 7 for n in counts.shape)
     figure, axes = _axes(max(columns_inches + 2.8, 4), max(rows_inches + 1.2, 3))
