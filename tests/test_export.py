@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from keras_googlenet import exporting, models
+from keras_googlenet.exporting.agreement import Agreement
 from keras_googlenet.exporting.formats import FORMATS
 from keras_googlenet.googlenet import GoogLeNet
 
@@ -41,7 +42,7 @@ def written_by(network, run_script, monkeypatch):
 
     def pretend(kind, _, path, labels, **options):
         calls.append({"kind": kind, "path": path, **options})
-        return path, "agreement"
+        return path, Agreement(0.0, 0.0, 1.0, "8 generated images", None)
 
     for kind in FORMATS:
         monkeypatch.setattr(exporting, f"export_{kind}", functools.partial(pretend, kind))
