@@ -165,10 +165,10 @@ def _read_split(folder: Path, classes: list[str], most: int | None = None):
     return np.stack(images), np.array(labels)
 
 
-def build(setting: Setting, classes: int, image_size: int = IMAGE_SIZE):
+def build(setting: Setting, classes: int):
     """Returns the three-output network of a setting."""
     spec = googlenet.Variant(**({"batch_norm": True} | setting.variant))
-    image = keras.Input((image_size, image_size, 3), name="image")
+    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
     x, taps = googlenet.trunk(image, spec)
     if setting.fully_connected:
         x = keras.layers.Flatten(name="flatten")(x)
