@@ -14,6 +14,7 @@ from keras_googlenet.errors import UserError
 
 REFERENCE = "reference"  # the setting that the others are compared with
 FIGURE = Path("docs/images/ablations.png")
+GRADIENTS = ("aux off", "aux 0.1", REFERENCE, "aux 1", "LRN, aux off", "LRN")  # of the table
 
 
 def read(file: Path) -> list[dict]:
@@ -52,6 +53,19 @@ def summary(rows: list[dict], order: Sequence[str]) -> dict[str, tuple[float, fl
         for name in order
         if (v := values[name])
     }
+
+
+def print_gradients(rows: list[dict]):
+    """Prints the mean norm of each module's gradient over the seeds, at the start and the end."""
+    norms = defaultdict(list)
+    for row in rows:
+        norms[row["part"], row["module"], row["setting"]].append(float(row["norm"]))
+    settings = [name for name in GRADIENTS if any(key[2] == name for key in norms)]
+    for part in ("start", "end"):
+        print(f"\n| {part} | {' | '.join(settings)} |\n|---{'|---' * len(settings)}|")
+        for module in dict.fromkeys(key[1] for key in norms):
+            means = [statistics.mean(norms[part, module, name]) for name in settings]
+            print(f"| {module} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
 
 
 def draw(rows: list[dict], order: Sequence[str], file: Path = FIGURE):

@@ -33,6 +33,7 @@ from keras_googlenet.imagenet import preprocess_input
 
 RESULTS = Path("docs/results")
 IMAGE_SIZE = 65  # the smallest with auxiliary heads
+AUX_DROPOUT = 0.5  # GoogLeNet's default
 SHIFT = 8  # pixels: 4 of CIFAR's 32, the usual augmentation
 WATCHED = 10  # steps at the start and at the end whose gradients are measured
 LEARNING_RATE = 1e-3  # Adam's default, which trains networks with and without normalization
@@ -82,10 +83,11 @@ def main():
     parser.add_argument("--batch-size", type=cli.positive, default=64, help="images per step")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--output", type=cli.local_path, default=RESULTS, help="folder of the CSVs")
-    parser.add_argument("--draw", action="store_true", help="only draw the figure and the table")
+    parser.add_argument("--draw", action="store_true", help="only draw figure and tables")
     flags = parser.parse_args()
     if flags.draw:
         ablation_results.draw(read(flags.output / "ablations.csv"), list(SETTINGS))
+        ablation_results.print_gradients(read(flags.output / "gradient_norms.csv"))
         return
     if flags.data is None:
         raise UserError("give the folder of CIFAR-10's images, or --draw.")
@@ -178,7 +180,7 @@ def build(setting: Setting, classes: int):
     else:
         outputs = [googlenet.main_head(x, classes, "softmax", setting.dropout)]
     for head, tap in taps.items():
-        outputs.append(googlenet.aux_head(tap, classes, "softmax", 0.5, head, spec))
+        outputs.append(googlenet.aux_head(tap, classes, "softmax", AUX_DROPOUT, head, spec))
     return keras.Model(image, outputs)
 
 

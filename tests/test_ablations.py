@@ -182,6 +182,17 @@ def test_summary_and_figure(tmp_path, capsys):
         ablation_results.summary(rows[3:], list(values))
 
 
+def test_table_of_gradients(capsys):
+    rows = [
+        {"part": part, "module": "conv1", "setting": name, "norm": norm}
+        for part in ("start", "end")
+        for name, norm in (("aux 1", "3"), ("aux off", "1"), ("aux off", "2"), ("other", "9"))
+    ]
+    ablation_results.print_gradients(rows)
+    expected = "| start | aux off | aux 1 |\n|---|---|---|\n| conv1 | 1.50 | 3.00 |"
+    assert expected in capsys.readouterr().out
+
+
 def test_figures_of_predictions(folder, tmp_path):
     rows = [
         {
