@@ -48,11 +48,25 @@ def summary(rows: list[dict], order: Sequence[str]) -> dict[str, tuple[float, fl
         raise UserError("the reference has no run yet; run it first.")
     if len(kinds) > 1:
         raise UserError("the runs differ in images, epochs, batch size or precision.")
-    return {
-        name: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else math.nan, len(v))
-        for name in order
-        if (v := values[name])
-    }
+    return {name: (*_mean_and_deviation(v), len(v)) for name in order if (v := values[name])}
+
+
+def differences(rows: list[dict], name: str) -> tuple[float, float]:
+    """Returns mean and deviation of a setting's accuracy minus the reference's, seed by seed."""
+    by_seed = {row["seed"]: row for row in rows if row["setting"] == REFERENCE}
+    values = [
+        float(row["main_accuracy"]) - float(by_seed[row["seed"]]["main_accuracy"])
+        for row in rows
+        if row["setting"] == name and row["seed"] in by_seed
+    ]
+    return _mean_and_deviation(values)
+
+
+def _mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """NaN where they cannot be computed."""
+    if not values:
+        return math.nan, math.nan
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def print_gradients(rows: list[dict]):
@@ -74,11 +88,11 @@ def draw(rows: list[dict], order: Sequence[str], file: Path = FIGURE):
 
     results = summary(rows, order)
     reference = results[REFERENCE][0]
-    print("| setting | main accuracy | standard deviation | difference in points | runs |")
-    print("|---|---|---|---|---|")
+    print("| setting | main accuracy, % | minus reference, points | runs |\n|---|---|---|---|")
     for name, (mean, spread, runs) in results.items():
-        change = f"{100 * (mean - reference):+.1f}"
-        print(f"| {name} | {mean:.1%} | {100 * spread:.1f} | {change} | {runs} |")
+        change, uncertainty = differences(rows, name)
+        change = f"{100 * change:+.1f} ± {100 * uncertainty:.1f}" if name != REFERENCE else ""
+        print(f"| {name} | {100 * mean:.1f} ± {100 * spread:.1f} | {change} | {runs} |")
     names = list(results)[::-1]
     means, spreads = np.array([results[name][:2] for name in names]).T * 100
     figure = Figure(figsize=(7, 0.36 * len(names) + 1), layout="constrained")

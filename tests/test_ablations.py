@@ -163,17 +163,17 @@ def test_a_run_is_done_once(tmp_path, monkeypatch):
 
 
 def test_summary_and_figure(tmp_path, capsys):
-    values = {"reference": [0.5, 0.6, 0.7], "aux off": [0.4, 0.4]}
+    values = {"reference": [0.5, 0.6, 0.7], "aux off": [0.4, 0.4]}  # differences: -0.1, -0.2
     same = dict.fromkeys(("images", "epochs", "batch_size", "precision"), "1")
     rows = [
-        {"setting": name, "main_accuracy": str(value), **same}
+        {"setting": name, "seed": str(seed), "main_accuracy": str(value), **same}
         for name, those in values.items()
-        for value in those
+        for seed, value in enumerate(those)
     ]
     mean, spread, runs = ablation_results.summary(rows, list(values))["reference"]
     assert (mean, spread, runs) == pytest.approx((0.6, statistics.stdev((0.5, 0.6, 0.7)), 3))
     ablation_results.draw(rows, list(values), tmp_path / "figure.png")
-    assert "| aux off | 40.0% | 0.0 | -20.0 | 2 |" in capsys.readouterr().out
+    assert "| aux off | 40.0 ± 0.0 | -15.0 ± 7.1 | 2 |" in capsys.readouterr().out
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 500
     with pytest.raises(UserError, match="differ in"):
