@@ -53,13 +53,11 @@ def summary(rows: list[dict], order: Sequence[str]) -> dict[str, tuple[float, fl
 
 def differences(rows: list[dict], name: str) -> tuple[float, float]:
     """Returns mean and deviation of a setting's accuracy minus the reference's, seed by seed."""
-    by_seed = {row["seed"]: row for row in rows if row["setting"] == REFERENCE}
-    values = [
-        float(row["main_accuracy"]) - float(by_seed[row["seed"]]["main_accuracy"])
-        for row in rows
-        if row["setting"] == name and row["seed"] in by_seed
-    ]
-    return _mean_and_deviation(values)
+    reference, other = (
+        {row["seed"]: float(row["main_accuracy"]) for row in rows if row["setting"] == setting}
+        for setting in (REFERENCE, name)
+    )
+    return _mean_and_deviation([other[s] - reference[s] for s in other if s in reference])
 
 
 def _mean_and_deviation(values: list[float]) -> tuple[float, float]:

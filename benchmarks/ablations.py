@@ -30,10 +30,10 @@ from benchmarks.variants import multiply_adds
 from keras_googlenet import cli, googlenet
 from keras_googlenet.errors import UserError
 from keras_googlenet.imagenet import preprocess_input
+from keras_googlenet.training.recipe import Recipe
 
 RESULTS = Path("docs/results")
 IMAGE_SIZE = 65  # the smallest with auxiliary heads
-AUX_DROPOUT = 0.5  # GoogLeNet's default
 SHIFT = 8  # pixels: 4 of CIFAR's 32, the usual augmentation
 WATCHED = 10  # steps at the start and at the end whose gradients are measured
 LEARNING_RATE = 1e-3  # Adam's default, which trains networks with and without normalization
@@ -180,7 +180,7 @@ def build(setting: Setting, classes: int):
     else:
         outputs = [googlenet.main_head(x, classes, "softmax", setting.dropout)]
     for head, tap in taps.items():
-        outputs.append(googlenet.aux_head(tap, classes, "softmax", AUX_DROPOUT, head, spec))
+        outputs.append(googlenet.aux_head(tap, classes, "softmax", Recipe.aux_dropout, head, spec))
     return keras.Model(image, outputs)
 
 

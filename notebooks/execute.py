@@ -3,8 +3,8 @@
     python -m notebooks.execute
 
 What cells print on standard error, which is progress and speed, is not stored. Pictures get a
-palette of 256 colors, which halves the file. The metadata get a hash of the code and
-the version of the package, by which a test tells stale outputs.
+palette of 256 colors, which halves the file. The metadata get a hash of the code and the version of
+the package, by which a test tells stale outputs.
 """
 
 import base64
