@@ -6,13 +6,15 @@ import functools
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError, nearest
 
+MODEL_SUFFIXES = (".keras", ".tflite", ".onnx", ".xml")  # of files that share `<name>.labels.txt`
 TOP = 5  # for the top-5 accuracy of the ILSVRC benchmark
 GOOGLE_UNUSED_OUTPUTS = 7  # the last ones of Google's network
 
@@ -160,6 +162,26 @@ def composed(text: str) -> str:
 def labels_path(file: Path) -> Path:
     """Returns the label file of a model file: `<name>.labels.txt` beside it."""
     return file.with_name(f"{file.stem}.labels.txt")
+
+
+@contextlib.contextmanager
+def replacing_with_labels(file: Path, labels: Sequence[str]) -> Iterator[Path]:
+    """Does what `replacing` does for a model file, and writes `<name>.labels.txt` beside it.
+
+    Raises:
+        UserError: If other classes are there already, of another file of the same name.
+    """
+    path = labels_path(file)
+    siblings = [file.with_suffix(suffix) for suffix in MODEL_SUFFIXES if suffix != file.suffix]
+    others = [other.name for other in siblings if other.exists()]
+    if others and path.exists() and read_labels(path) != [one_line(label) for label in labels]:
+        raise UserError(
+            f"{path} names the classes of {', '.join(others)}, and {file.name} has others; give "
+            "another name."
+        )
+    with replacing(path) as labels_file, replacing(file) as model_file:
+        write_labels(labels_file, labels)
+        yield model_file
 
 
 def write_labels(file: Path, labels: Iterable[str]):

@@ -14,6 +14,7 @@ from keras_googlenet.labels import (
     imagenet_labels,
     read_labels,
     read_text,
+    replacing_with_labels,
     split_label,
     write_labels,
 )
@@ -149,3 +150,24 @@ def test_labels_that_break_lines_stay_one_line_each(tmp_path):
     expected = ["red fox", "red wolf", "lynx", "café", "bear"]
     assert file.read_text(encoding="utf-8").splitlines() == expected
     assert read_labels(file) == expected
+
+
+def test_files_of_one_name_have_the_same_labels(tmp_path):
+    """`net.keras` and `net.onnx` share `net.labels.txt`, which must not come to name others."""
+
+    def write(name, labels):
+        with replacing_with_labels(tmp_path / name, labels) as file:
+            file.write_text("weights")
+
+    write("net.keras", ["ant", "bee"])
+    write("net.keras", ["ant", " wasp"])  # alone, so that its labels may change
+    write("net.onnx", ["ant", "wasp\n"])
+    with pytest.raises(
+        UserError, match=r"classes of net\.keras, net\.onnx, and net\.tflite has others"
+    ):
+        write("net.tflite", ["star", "cross"])
+    assert {file.name for file in tmp_path.iterdir()} == {"net.keras", "net.onnx", "net.labels.txt"}
+    assert read_labels(tmp_path / "net.labels.txt") == ["ant", "wasp"]
+    write("other.tflite", ["star", "cross"])
+    (tmp_path / "net.keras").unlink()
+    write("net.onnx", ["star", "cross"])

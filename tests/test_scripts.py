@@ -250,12 +250,13 @@ def test_a_model_of_something_else_is_refused(run_script, photo, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["googlenet.tflite", "serving"])
 def test_a_full_disk_leaves_nothing_behind(finished_run, run_script, output, tmp_path, monkeypatch):
-    from keras_googlenet.exporting import formats, saved_model
+    from keras_googlenet import labels
+    from keras_googlenet.exporting import saved_model
 
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device", "labels.txt")
 
-    for module in (formats, saved_model):
+    for module in (labels, saved_model):
         monkeypatch.setattr(module, "write_labels", full)
     outcome = run_script("export.py", finished_run[0], tmp_path / output)
     assert outcome.status == 2 and "No space left on device" in outcome.err

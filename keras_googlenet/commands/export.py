@@ -2,7 +2,7 @@
 
     python export.py runs/shapes serving/googlenet
     python export.py runs/shapes serving/googlenet --precision bfloat16
-    python export.py runs/shapes googlenet.tflite --quantize int8
+    python export.py runs/shapes shapes.tflite --quantize int8
     python export.py googlenet.keras googlenet.onnx --calibration photos
 
 A SavedModel is written to a new version directory in the folder OUTPUT, next to models.config and

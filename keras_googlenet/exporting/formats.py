@@ -3,13 +3,10 @@
 import contextlib
 import importlib
 import textwrap
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
-from keras_googlenet.labels import default_labels, labels_path, write_labels
+from keras_googlenet.labels import default_labels
 
 # What a choice may change a probability by at most.
 TOLERANCE = 1e-4  # float32
@@ -92,14 +89,6 @@ def converting(kind: str):
             f"the network cannot be written as {FORMATS[kind].title} ({reason}); write a "
             "SavedModel, or remove the preprocessing from the network and apply it to the images."
         ) from error
-
-
-@contextlib.contextmanager
-def replacing_with_labels(path: Path, labels: list[str]) -> Iterator[Path]:
-    """Does what `replacing` does for a file, and writes `<name>.labels.txt` beside it."""
-    with replacing(labels_path(path)) as labels_file, replacing(path) as file:
-        write_labels(labels_file, labels)
-        yield file
 
 
 def labels_for(classes: int, labels: list[str] | None) -> list[str]:

@@ -12,6 +12,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import formats
 from keras_googlenet.exporting.agreement import Agreement, Run, SampleImages, batched, compare
 from keras_googlenet.exporting.serving_network import exported_network, serving_network
+from keras_googlenet.labels import replacing_with_labels
 from keras_googlenet.layers import LocalResponseNormalization
 from keras_googlenet.normal_form import preprocess_for
 
@@ -63,7 +64,7 @@ def export_litert(
         content = litert_bytes(model, quantize, calibration, io)
         run = runner(content)
     agreement = compare(model, run, formats.QUANTIZATIONS[quantize], samples)
-    with formats.replacing_with_labels(path, labels) as file:
+    with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras_googlenet.exporting import formats
 from keras_googlenet.exporting.agreement import Agreement, SampleImages, compare
 from keras_googlenet.exporting.serving_network import serving_network
+from keras_googlenet.labels import replacing_with_labels
 
 OPSET = 17  # of ONNX 1.12, 2022: no operator here needs a later one
 
@@ -44,7 +45,7 @@ def export_onnx(
     agreement = compare(
         model, lambda images: session.run(None, {"image": images})[0], formats.TOLERANCE, samples
     )
-    with formats.replacing_with_labels(path, labels) as file:
+    with replacing_with_labels(path, labels) as file:
         file.write_bytes(content)
     return path, agreement
 

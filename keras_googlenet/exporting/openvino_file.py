@@ -10,6 +10,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.exporting import formats
 from keras_googlenet.exporting.agreement import Agreement, Run, SampleImages, compare
 from keras_googlenet.exporting.serving_network import serving_network
+from keras_googlenet.labels import replacing_with_labels
 
 
 def export_openvino(
@@ -37,7 +38,7 @@ def export_openvino(
         raise UserError(f"OpenVINO reads .xml files only; give another name than {path.name}.")
     formats.check_installed("openvino")
     weights = path.with_suffix(".bin")
-    with formats.replacing_with_labels(path, labels) as file, replacing(weights) as weights_file:
+    with replacing_with_labels(path, labels) as file, replacing(weights) as weights_file:
         with formats.converting("openvino"):
             network.export(str(file), format="openvino", verbose=False)
             run = _runner(file)

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import keras
 
-from keras_googlenet.atomic import replacing
 from keras_googlenet.errors import UserError
 from keras_googlenet.googlenet import AUX_TAPS, GoogLeNet
 from keras_googlenet.googlenet import classifier as classifier_layer
-from keras_googlenet.labels import default_labels, labels_path, write_labels
+from keras_googlenet.labels import default_labels, replacing_with_labels
 from keras_googlenet.weights import sandbox
 from keras_googlenet.weights.matching import Match, brief, is_ignored, is_real, match
 from keras_googlenet.weights.porting import (
@@ -248,8 +247,5 @@ def _normalizations(file: WeightFile, matched: Match) -> dict[str, dict[str, flo
 
 def save(model: keras.Model, path: Path, labels: Sequence[str] | None = None):
     """Writes a network to a `.keras` file and its class names to `<name>.labels.txt` beside it."""
-    names = labels or default_labels(model.outputs[0].shape[-1])
-    with replacing(path) as model_file:
-        model.save(model_file)
-        with replacing(labels_path(path)) as labels_file:
-            write_labels(labels_file, names)
+    with replacing_with_labels(path, labels or default_labels(model.outputs[0].shape[-1])) as file:
+        model.save(file)
