@@ -46,7 +46,7 @@ class Setting:
 
     variant: dict = dataclasses.field(default_factory=dict)  # fields of `Variant`
     aux_weight: float = 0.3  # section 5
-    dropout: float = 0.4  # Table 1
+    dropout: float = Recipe.dropout
     fully_connected: bool = False  # two linear layers in place of average pooling
     equal_cost: bool = False  # as many multiply-adds as the reference, in fewer steps
 
