@@ -10,6 +10,14 @@ from conftest import ROOT
 from keras_googlenet.training.signals import Signals
 
 
+@pytest.fixture(autouse=True)
+def without_nohup():
+    """Undoes that everything which `nohup` starts, such as this test run, ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
