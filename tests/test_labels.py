@@ -6,7 +6,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.exporting.formats import FORMATS
 from keras_googlenet.labels import (
+    MODEL_SUFFIXES,
     default_labels,
     find_class,
     google_labels,
@@ -150,6 +152,11 @@ def test_labels_that_break_lines_stay_one_line_each(tmp_path):
     expected = ["red fox", "red wolf", "lynx", "café", "bear"]
     assert file.read_text(encoding="utf-8").splitlines() == expected
     assert read_labels(file) == expected
+
+
+def test_every_file_beside_labels_is_known():
+    written = {export.suffix for export in FORMATS.values() if export.suffix}
+    assert set(MODEL_SUFFIXES) == {".keras"} | written
 
 
 def test_files_of_one_name_have_the_same_labels(tmp_path):
